@@ -1,0 +1,225 @@
+# One non-recursive GNU Makefile. Each folder's module.mk says what it holds, by the macros `library`, `program`, `test`
+# and `test_long` below; everything that is made goes under build/ (build/address, build/undefined, build/thread with
+# SANITIZER=). `make help` lists the verbs. Must parse on a machine that has only git and make: `make deps` comes first.
+#
+#   V=1        show the commands             SANITIZER=address|undefined|thread
+#   WERROR=1   warnings are errors           ONLY="net_test core_test"   with test: these programs only
+#   CXX= OPT= CXXFLAGS= LDFLAGS= BUILD=      as everywhere; changed flags rebuild
+
+.DEFAULT_GOAL := all
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+.SUFFIXES:
+.DELETE_ON_ERROR:
+
+# All cores, unless -j says otherwise: a -j on the command line overrides this one.
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
+MAKEFLAGS += -j$(shell nproc)
+endif
+
+SANITIZER ?=
+BUILD := build$(if $(SANITIZER),/$(SANITIZER))
+BIN := $(BUILD)/bin
+LIB := $(BUILD)/lib
+OBJ := $(BUILD)/obj
+
+CXX ?= g++
+ifeq ($(origin CXX),default)
+CXX := g++
+endif
+OPT ?= -O2 -g
+WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(if $(WERROR),-Werror)
+INCLUDES := -I. -Idsm/include $(patsubst %,-I%,$(wildcard labs/*/include))
+ALL_CXXFLAGS := -std=c++20 $(OPT) $(WARN) -fPIC -pthread $(INCLUDES) $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer) $(if $(filter undefined,$(SANITIZER)),-fno-sanitize-recover=all) $(CXXFLAGS)
+ALL_LDFLAGS := -pthread $(if $(SANITIZER),-fsanitize=$(SANITIZER)) $(LDFLAGS)
+
+# What apt is asked for. libboost-program-options-dev brings all headers of Boost; libgmock-dev brings GoogleTest.
+DEPS := g++ libboost-program-options-dev libfmt-dev libncurses-dev libsodium-dev nlohmann-json3-dev
+DEPS_TEST := libgmock-dev
+
+# Quiet by default: `CXX dsm/core/msi.o`. `make V=1` shows the commands.
+Q := $(if $(V),,@)
+say = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$(patsubst $(BUILD)/%,%,$(2))')
+
+# ---- what module.mk files say ----------------------------------------------------------------------------------------
+
+LIBRARIES :=
+PROGRAMS :=
+TESTS :=
+TESTS_LONG :=
+SOURCES :=
+
+objects = $(patsubst %.cpp,$(OBJ)/%.o,$(1))
+# A library named in `libs` brings the libraries it stands on: order them users first.
+archives = $(foreach l,$(1),$(OBJ)/lib$(l).a)
+here = $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+
+# $(call library,NAME,SOURCES)
+define library
+LIBRARIES += $(1)
+SOURCES += $(2)
+OBJECTS.$(1) := $(call objects,$(2))
+MADE.$(here) += $(OBJ)/lib$(1).a
+$(OBJ)/lib$(1).a: $(call objects,$(2)) $(here)/module.mk
+endef
+
+# $(call program,NAME,SOURCES,LIBRARIES,LDLIBS)
+define program
+PROGRAMS += $(1)
+SOURCES += $(2)
+MADE.$(here) += $(BIN)/$(1)
+$(BIN)/$(1): $(call objects,$(2)) $(call archives,$(3)) $(here)/module.mk
+$(BIN)/$(1): LDLIBS_ := $(4)
+endef
+
+# $(call test,NAME,SOURCES,LIBRARIES,LDLIBS,PROGRAMS): a GoogleTest program, run by `make test`. PROGRAMS are those of
+# build/bin that it starts; it finds them beside itself, in ../bin.
+define test
+TESTS += $(1)
+$(call test_program,$(1),$(2),$(3),$(4),$(5))
+endef
+
+# The same, run by `make test-long`.
+define test_long
+TESTS_LONG += $(1)
+$(call test_program,$(1),$(2),$(3),$(4),$(5))
+endef
+
+define test_program
+SOURCES += $(2)
+FOLDER.$(1) := $(here)
+MADE.$(here) += $(BUILD)/tests/$(1)
+$(BUILD)/tests/$(1): $(call objects,$(2)) $(call archives,$(3)) $(here)/module.mk | $(addprefix $(BIN)/,$(5))
+$(BUILD)/tests/$(1): LDLIBS_ := $(4) -lgtest_main -lgmock -lgtest
+endef
+
+MODULES := $(sort $(wildcard labs/*/module.mk)) $(sort $(wildcard dsm/*/module.mk)) $(wildcard viewer/module.mk)
+include $(MODULES)
+
+FOLDERS := $(patsubst %/module.mk,%,$(MODULES))
+made_in = $(sort $(foreach f,$(filter $(1),$(FOLDERS)),$(MADE.$(f))))
+all_but_tests = $(filter-out $(BUILD)/tests/%,$(1))
+
+# ---- verbs: build ----------------------------------------------------------------------------------------------------
+
+# libdsm is these libraries in one file.
+LIBDSM := $(filter node core pager net telemetry ipc01 ipc02 ipc03 ipc04 ipc06,$(LIBRARIES))
+LIBDSM_OBJECTS := $(foreach l,$(LIBDSM),$(OBJECTS.$(l)))
+LIBDSM_FILES := $(if $(filter node,$(LIBDSM)),$(LIB)/libdsm.a $(LIB)/libdsm.so)
+
+.PHONY: all labs dsm viewer lab
+all: $(addprefix $(BIN)/,$(PROGRAMS)) $(LIBDSM_FILES) ## everything into build/bin and build/lib (the default)
+labs: $(call made_in,labs/%) ## the labs, with their tests (needs g++, Boost and GoogleTest only)
+dsm: $(call all_but_tests,$(call made_in,dsm/%)) $(LIBDSM_FILES) ## libdsm, dsmexec and the examples
+viewer: $(call all_but_tests,$(call made_in,viewer)) ## dsmtop
+lab: $(call made_in,labs/$(LAB)-%) ## one lab, with its tests: make lab LAB=04
+	$(if $(call made_in,labs/$(LAB)-%),@:,@echo "make lab: there is no lab '$(LAB)'; say LAB=NN, one of: $(patsubst labs/%,%,$(filter labs/%,$(FOLDERS)))" >&2; exit 2)
+
+# ---- verbs: packages -------------------------------------------------------------------------------------------------
+
+.PHONY: deps deps-test
+deps: ## install what building and the demo need, if it is missing (apt; sudo unless root)
+	@.ci/install $(DEPS)
+deps-test: deps ## and what the tests need besides
+	@.ci/install $(DEPS_TEST)
+
+# ---- verbs: run ------------------------------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: ## four processes share memory through page faults: deps, build, dsmexec machine_file demo
+	@$(MAKE) deps
+	@$(MAKE) all
+	@$(BIN)/dsmexec machine_file demo
+
+.PHONY: watch bench
+watch: ## the demo and dsmtop side by side in tmux; q ends dsmtop
+	@$(MAKE) deps DEPS='$(DEPS) tmux'
+	@$(MAKE) all
+	@env -u TMUX tmux -L dsm-watch-$$$$ new-session 'sh -c "$(BIN)/dsmexec machine_file demo; echo; echo Enter ends this.; read answer"' \; split-window -h '$(BIN)/dsmtop'
+bench: ## what a page fault costs beside its limit: a table, and build/bench.json
+	@$(MAKE) deps
+	@$(MAKE) $(BIN)/dsm_bench $(BIN)/dsmexec
+	@$(BIN)/dsm_bench --output $(BUILD)/bench.json
+
+# ---- verbs: tests ----------------------------------------------------------------------------------------------------
+
+# ThreadSanitizer and a SIGSEGV handler that works for its living do not go together: it sees what needs no real fault.
+TESTABLE := $(if $(filter thread,$(SANITIZER)),dsm/core dsm/net dsm/node viewer,$(FOLDERS))
+testable = $(foreach t,$(1),$(if $(filter $(TESTABLE),$(FOLDER.$(t))),$(t)))
+ONLY ?=
+QUICK_TESTS := $(call testable,$(if $(ONLY),$(filter $(ONLY),$(TESTS) $(TESTS_LONG)),$(TESTS)))
+LONG_TESTS := $(call testable,$(TESTS_LONG))
+run_tests = @SANITIZER=$(SANITIZER) .ci/run-tests $(BUILD) $(1)
+
+.PHONY: test tests asan ubsan tsan
+test: ## all quick tests (installs what they need); ONLY="a_test b_test" for some
+	@$(MAKE) deps DEPS='$(DEPS) $(DEPS_TEST)'
+	@$(MAKE) tests
+	$(call run_tests,$(QUICK_TESTS))
+tests: $(addprefix $(BUILD)/tests/,$(QUICK_TESTS)) $(if $(filter thread,$(SANITIZER)),,all) ## build the tests, run nothing
+ifneq ($(LONG_TESTS),)
+.PHONY: test-long
+test-long: $(addprefix $(BUILD)/tests/,$(LONG_TESTS)) all ## the tests that take long
+	$(call run_tests,$(LONG_TESTS))
+endif
+asan: ## all quick tests under AddressSanitizer, in build/address
+	@$(MAKE) test SANITIZER=address
+ubsan: ## all quick tests under UndefinedBehaviorSanitizer, in build/undefined
+	@$(MAKE) test SANITIZER=undefined
+tsan: ## the tests of core, net, node and viewer under ThreadSanitizer, in build/thread
+	@$(MAKE) test SANITIZER=thread
+
+# ---- verbs: the house ------------------------------------------------------------------------------------------------
+
+# All of the project's C and C++ files, or those named by FILES=.
+FILES ?= $(shell find labs dsm viewer -name '*.cpp' -o -name '*.hpp' -o -name '*.h' | sort)
+
+.PHONY: lint format clean help
+lint: ## clang-tidy and clang-format over all files, or over FILES="..."; changes nothing
+	@.ci/need clang-tidy clang-format
+	$(Q)clang-format --dry-run --Werror $(FILES)
+	$(Q)printf '%s\n' $(filter %.cpp,$(FILES)) | xargs -P $$(nproc) -n 1 sh -c 'clang-tidy --quiet "$$0" -- -std=c++20 $(INCLUDES) 2>/dev/null'
+format: ## clang-format all files, or FILES="...", in place
+	@.ci/need clang-format
+	$(Q)clang-format -i $(FILES)
+clean: ## remove what was built
+	rm -rf $(BUILD)
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+
+# ---- rules -----------------------------------------------------------------------------------------------------------
+
+$(OBJ)/%.o: %.cpp $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CXX,$@)
+	$(Q)$(CXX) $(ALL_CXXFLAGS) -MMD -MP -c $< -o $@
+
+# q, not r: two members may have the same name, from different folders.
+$(OBJ)/lib%.a:
+	@mkdir -p $(@D)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar qcs $@ $(filter %.o,$^)
+
+$(BIN)/% $(BUILD)/tests/%:
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group $(LDLIBS_)
+
+$(LIB)/libdsm.a: $(LIBDSM_OBJECTS)
+	@mkdir -p $(@D)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar qcs $@ $^
+
+# What can be seen of it: dsm/libdsm.map.
+$(LIB)/libdsm.so: $(LIBDSM_OBJECTS) dsm/libdsm.map
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $(ALL_LDFLAGS) -shared -Wl,--as-needed -Wl,-soname,libdsm.so -Wl,--version-script=dsm/libdsm.map -o $@ $(LIBDSM_OBJECTS) -lsodium -lfmt
+
+# Changed flags rebuild: the file is rewritten only when its content would differ.
+$(BUILD)/flags: FORCE
+	@mkdir -p $(@D)
+	@echo '$(CXX) $(ALL_CXXFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || echo '$(CXX) $(ALL_CXXFLAGS) $(ALL_LDFLAGS)' > $@
+.PHONY: FORCE
+FORCE:
+
+-include $(patsubst %.o,%.d,$(call objects,$(SOURCES)))

@@ -1,0 +1,29 @@
+// dsm/bench/report.hpp - a figure beside its limit, and how a list of them is shown and kept. Plain values.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace bench {
+
+// `value` and `limit` are medians of `n` samples each, taken in turns in the same run with the same pinning.
+struct Figure {
+  std::string name;    // "read_miss"
+  std::string regime;  // "one_core", "two_cores"
+  std::string unit;    // "us"
+  double value = 0;
+  double limit = 0;
+  std::uint64_t n = 0;
+  double messages = 0;  // sent by all ranks for each sample
+
+  [[nodiscard]] double ratio() const { return limit > 0 ? value / limit : 0; }
+};
+
+// One line of JSON, as a rank tells its figure. Throws nlohmann::json::exception if the text is none.
+[[nodiscard]] std::string to_json(const Figure& figure);
+[[nodiscard]] Figure from_json(const std::string& text);
+
+[[nodiscard]] std::string table(const std::vector<Figure>& figures);
+[[nodiscard]] std::string file(const std::vector<Figure>& figures);  // {"figures": [...]}
+
+}  // namespace bench

@@ -1,0 +1,42 @@
+#include "dsm/bench/report.hpp"
+
+#include <gtest/gtest.h>
+
+#include <nlohmann/json.hpp>
+
+namespace bench {
+namespace {
+
+const Figure figure{"read_miss", "one_core", "us", 30, 20, 1000, 2};
+
+TEST(Report, a_figure_survives_its_journey_from_the_rank) {
+  const Figure back = from_json(to_json(figure));
+  EXPECT_EQ(back.name, "read_miss");
+  EXPECT_EQ(back.regime, "one_core");
+  EXPECT_EQ(back.unit, "us");
+  EXPECT_EQ(back.value, 30);
+  EXPECT_EQ(back.limit, 20);
+  EXPECT_EQ(back.n, 1000U);
+  EXPECT_EQ(back.messages, 2);
+}
+
+TEST(Report, the_file_has_every_figure_with_its_ratio) {
+  const auto value = nlohmann::json::parse(file({figure, figure}));
+  ASSERT_EQ(value.at("figures").size(), 2U);
+  EXPECT_DOUBLE_EQ(value["figures"][0].at("ratio").get<double>(), 1.5);
+  EXPECT_EQ(value["figures"][0].size(), 8U);
+}
+
+TEST(Report, what_is_no_figure_is_refused) {
+  EXPECT_THROW(static_cast<void>(from_json("hello")), nlohmann::json::exception);
+  EXPECT_THROW(static_cast<void>(from_json("{}")), nlohmann::json::exception);
+}
+
+TEST(Report, the_table_has_a_line_for_each_figure) {
+  const std::string text = table({figure});
+  EXPECT_NE(text.find("read_miss    one_core     30.00 us   20.00 us   1.50     1000      2.00\n"), std::string::npos)
+      << text;
+}
+
+}  // namespace
+}  // namespace bench

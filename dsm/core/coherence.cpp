@@ -1,0 +1,148 @@
+#include "dsm/core/coherence.hpp"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "dsm/core/state.hpp"
+
+namespace dsm::core {
+
+namespace {
+
+template <class List, class Item>
+void push_bounded(List& list, std::size_t& size, const Item& item) {
+  if (size == list.size()) {
+    std::fputs("dsm: core: more actions in one step than its bound allows\n", stderr);
+    std::abort();
+  }
+  list[size++] = item;
+}
+
+std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {  // splitmix64's finalizer over a running sum
+  std::uint64_t z = hash + 0x9e3779b97f4a7c15U + value;
+  z = (z ^ (z >> 30U)) * 0xbf58476d1ce4e5b9U;
+  z = (z ^ (z >> 27U)) * 0x94d049bb133111ebU;
+  return z ^ (z >> 31U);
+}
+
+Micros time_of(const Event& event) {
+  if (const auto* f = std::get_if<Fault>(&event)) return f->now;
+  if (const auto* r = std::get_if<Received>(&event)) return r->now;
+  if (const auto* p = std::get_if<Prefetch>(&event)) return p->now;
+  if (const auto* t = std::get_if<Tick>(&event)) return t->now;
+  return 0;
+}
+
+// What no event may say, whatever the protocol. Threads and pages of our own are the driver's to get right.
+bool malformed(const State& s, const Received& r) {
+  return r.from >= s.config.nodes || r.from == s.config.self || r.msg.page >= s.config.pages ||
+         r.msg.access > Access::write || r.msg.kind > Message::Kind::write_back;
+}
+
+void hash_page(const State& s, Page page, std::uint64_t& hash) {
+  const Local& l = s.locals[page];
+  hash = mix(hash, l.seq | std::uint64_t{l.access} << 32U | std::uint64_t{l.asked} << 40U |
+                       std::uint64_t{l.prefetching} << 48U | std::uint64_t{l.discard} << 49U);
+  for (std::uint16_t w = l.waiters; w != 0; w = s.next_waiter[w - 1U]) hash = mix(hash, w);
+  const Directory& d = s.directory[page];
+  hash = mix(hash, d.copies);
+  hash = mix(hash, d.epoch | std::uint64_t{d.owner} << 32U | std::uint64_t{static_cast<std::uint8_t>(d.busy)} << 40U);
+  if (d.queue == 0) return;
+  std::uint16_t link = d.queue;
+  do {  // starts behind the tail: that is the front
+    link = s.requests[link - 1U].next;
+    const Request& r = s.requests[link - 1U];
+    hash = mix(hash, r.from | std::uint64_t{r.lane} << 8U | std::uint64_t{static_cast<std::uint8_t>(r.want)} << 16U |
+                         std::uint64_t{r.have} << 24U | std::uint64_t{1} << 32U);
+  } while (link != d.queue);
+}
+
+}  // namespace
+
+void Actions::push(const Action& action) { push_bounded(list_, size_, action); }
+
+Coherence::Coherence(const Config& config) : state_(std::make_unique<State>(config)) {}
+Coherence::Coherence(const Coherence& other) : state_(std::make_unique<State>(*other.state_)) {}
+Coherence& Coherence::operator=(const Coherence& other) {
+  if (this != &other) *state_ = *other.state_;
+  return *this;
+}
+Coherence::Coherence(Coherence&&) noexcept = default;
+Coherence& Coherence::operator=(Coherence&&) noexcept = default;
+Coherence::~Coherence() = default;
+
+const Config& Coherence::config() const { return state_->config; }
+Node Coherence::home(Page page) const { return state_->home(page); }
+
+void Coherence::step(const Event& event, Actions& out) {
+  State& s = *state_;
+  if (const auto* lost = std::get_if<PeerLost>(&event)) return out.push(Abort{Abort::Why::peer_lost, lost->who});
+  if (const auto* r = std::get_if<Received>(&event); r != nullptr && malformed(s, *r)) {
+    return out.push(bad_message(r->from));
+  }
+  s.now = std::max(s.now, time_of(event));
+  if (std::holds_alternative<Tick>(event)) s.armed = 0;
+  if (s.config.protocol == Protocol::migrate) {
+    migrate_step(s, event, out);
+  } else {
+    msi_step(s, event, out);
+  }
+  s.arm(out);
+}
+
+View Coherence::view(Page page) const {
+  const State& s = *state_;
+  const Local& l = s.locals[page];
+  View v{.here = s.here(page), .asked = s.asked(page) != Access::none, .home = s.home(page), .seq = l.seq};
+  for (std::uint16_t w = l.waiters; w != 0; w = s.next_waiter[w - 1U]) ++v.waiting;
+  if (!s.is_home(page)) return v;
+  const Directory& d = s.directory[page];
+  v.copies = d.copies;
+  v.owner = d.owner != 0 ? static_cast<Node>(d.owner - 1) : s.config.self;
+  if (d.queue != 0) {
+    std::uint16_t link = d.queue;
+    do {
+      ++v.queued;
+      link = s.requests[link - 1U].next;
+    } while (link != d.queue);
+  }
+  if (d.busy != Busy::idle && d.busy != Busy::holding) {
+    v.state = View::State::moving;
+  } else if (d.owner != 0 || v.here == Access::write) {
+    v.state = View::State::exclusive;
+  } else if (d.copies != 0 || v.here == Access::read || d.epoch != 0) {
+    v.state = View::State::shared;
+  }
+  return v;
+}
+
+std::uint64_t Coherence::digest() const {
+  const State& s = *state_;
+  std::uint64_t hash = 0;
+  for (Page page = 0; page < s.config.pages; ++page) hash_page(s, page, hash);
+  for (std::size_t i = 0; i < s.revoke_count; ++i) {  // in the order in which they will be carried out
+    const Revoke& r = s.revokes[i];
+    hash = mix(hash, r.page | std::uint64_t{r.seq} << 32U);
+    hash = mix(hash, r.from | std::uint64_t{r.lane} << 8U | std::uint64_t{static_cast<std::uint8_t>(r.keep)} << 16U |
+                         std::uint64_t{r.recall} << 24U | std::uint64_t{r.before_grant} << 25U);
+  }
+  std::uint64_t sum = 0;  // order does not matter here
+  for (const Recent& r : s.recent) {
+    if (r.until > s.now) sum += mix(r.page, r.site);
+  }
+  return mix(hash, sum);
+}
+
+std::string_view name(Protocol protocol) { return protocol == Protocol::migrate ? "migrate" : "msi"; }
+
+bool parse(std::string_view text, Protocol& out) {
+  for (const Protocol p : {Protocol::migrate, Protocol::msi}) {
+    if (text == name(p)) {
+      out = p;
+      return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace dsm::core

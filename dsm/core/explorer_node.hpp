@@ -1,0 +1,98 @@
+// dsm/core/explorer_node.hpp - the private states that single nodes reach in a walk, each kept once.
+//
+// A world has three nodes but few thousand distinct states of each: the table keeps every one of them, gives it a number,
+// and remembers what each event did to it. So a world is a handful of numbers, and step() runs once per (state, event).
+//
+// Only for the explorer. Thread-safety: none.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "dsm/core/coherence.hpp"
+#include "dsm/core/explorer.hpp"
+
+namespace dsm::core::explorer {
+
+using NodeId = std::uint32_t;     // index of a node state
+using ListId = std::uint32_t;     // what is still to do, 0: nothing
+using MessageId = std::uint16_t;
+
+[[nodiscard]] std::uint64_t mix(std::uint64_t hash, std::uint64_t value);
+
+// An event as the explorer chooses it, in 32 bits: the time and the waiter's site are added when it is played.
+struct Stimulus {
+  enum class Kind : std::uint8_t { fault, prefetch, drop, write_back, received, tick };
+  Kind kind{};
+  std::uint8_t late = 0;    // 1: it happens long after the last event, when nothing is held any more
+  std::uint8_t thread = 0;  // fault
+  Node from = 0;            // received
+  Lane lane = 0;            // fault, prefetch, received
+  std::uint8_t page = 0;    // all but received and tick
+  Access want{};            // fault
+  MessageId msg = 0;        // received
+  [[nodiscard]] std::uint32_t packed() const;
+  [[nodiscard]] static Stimulus unpack(std::uint32_t bits);
+};
+
+struct Outcome {
+  NodeId next = 0;
+  ListId todo = 0;
+};
+
+class NodeTable {
+ public:
+  explicit NodeTable(const Setup& setup);
+
+  [[nodiscard]] NodeId initial(Node node) const { return node; }
+  [[nodiscard]] Outcome play(NodeId id, const Stimulus& stimulus);
+
+  [[nodiscard]] const Coherence& core(NodeId id) const { return states_[id].core; }
+  [[nodiscard]] bool ticking(NodeId id) const { return states_[id].ticking; }
+  [[nodiscard]] std::size_t size() const { return states_.size(); }
+
+  [[nodiscard]] const Action& head(ListId list) const { return cells_[list].action; }
+  [[nodiscard]] ListId rest(ListId list) const { return cells_[list].next; }
+  [[nodiscard]] MessageId intern(const Message& msg);
+  [[nodiscard]] const Message& message(MessageId id) const { return messages_[id]; }
+
+  // Equal digests must mean equal behaviour, or worlds are taken for one another. Wherever a state was reached in two ways,
+  // plays every event of the walk on both and compares. Empty, or what differs.
+  [[nodiscard]] std::string check_digests() const;
+
+ private:
+  struct NodeState {
+    Coherence core;
+    Micros clock = 1;
+    bool ticking = false;             // a Timer is outstanding
+    std::unique_ptr<Coherence> twin{};  // the same digest, reached in another way
+    Micros twin_clock = 1;
+  };
+  struct Cell {
+    Action action;
+    ListId next;
+  };
+  struct Played {
+    NodeState state;
+    std::vector<Action> todo;  // without timers
+  };
+
+  [[nodiscard]] Played run(const Coherence& core, Micros clock, bool ticking, const Stimulus& stimulus) const;
+  [[nodiscard]] static std::uint64_t digest(const NodeState& state);
+  [[nodiscard]] NodeId intern(NodeState state);
+  [[nodiscard]] ListId intern(const std::vector<Action>& todo);
+  [[nodiscard]] std::uint64_t code(const Action& action);
+
+  Setup setup_;
+  std::vector<NodeState> states_;
+  std::vector<Cell> cells_;
+  std::vector<Message> messages_;
+  std::unordered_map<std::uint64_t, NodeId> by_digest_;
+  std::unordered_map<std::uint64_t, ListId> by_cell_;
+  std::unordered_map<std::uint64_t, MessageId> by_message_;
+  std::unordered_map<std::uint64_t, Outcome> played_;
+};
+
+}  // namespace dsm::core::explorer

@@ -1,0 +1,383 @@
+#include "dsm/core/explorer_world.hpp"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+#include <type_traits>
+#include <utility>
+
+#include "dsm/core/explorer_text.hpp"
+
+namespace dsm::core::explorer {
+
+namespace {
+
+// The answers of a call lane come back on it; everything on the service lane is one queue in each direction.
+bool is_answer(const Message& msg) {
+  using Kind = Message::Kind;
+  return msg.kind == Kind::grant || msg.kind == Kind::recalled || msg.kind == Kind::invalidated;
+}
+
+std::string name(unsigned page) { return "page " + std::to_string(page); }
+std::string node_name(unsigned node) { return "node " + std::to_string(node); }
+
+}  // namespace
+
+std::uint64_t World::digest() const {
+  static_assert(std::is_trivially_copyable_v<World> && std::has_unique_object_representations_v<World>);
+  const std::size_t size = offsetof(World, flight) + flights * sizeof(Flight);
+  const auto* bytes = reinterpret_cast<const unsigned char*>(this);
+  std::uint64_t hash = size;
+  for (std::size_t i = 0; i < size; i += 8) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, bytes + i, std::min<std::size_t>(8, size - i));
+    hash = mix(hash, word);
+  }
+  return hash;
+}
+
+Rules::Rules(const Setup& setup)
+    : setup_(setup), traps_at_once_(setup.reduce && setup.threads == 1 && setup.prefetches == 0), nodes_(setup) {
+  for (Node from = 0; from < setup.nodes; ++from) {
+    for (Node to = 0; to < setup.nodes; ++to) {
+      if (from == to) continue;
+      channels_.push_back({from, to, 0, false});
+      for (Lane lane = 1; lane <= setup.threads; ++lane) {
+        channels_.push_back({from, to, lane, false});
+        channels_.push_back({from, to, lane, true});
+      }
+    }
+  }
+}
+
+std::uint8_t Rules::channel(Node from, Node to, Lane lane, bool answers) const {
+  for (std::size_t i = 0; i < channels_.size(); ++i) {
+    const Channel& c = channels_[i];
+    if (c.from == from && c.to == to && c.lane == lane && (lane == 0 || c.answers == answers)) {
+      return static_cast<std::uint8_t>(i);
+    }
+  }
+  return 0xff;
+}
+
+World Rules::initial() const {
+  World world;
+  for (Node n = 0; n < setup_.nodes; ++n) {
+    world.node[n] = nodes_.initial(n);
+    world.current[n].fill(1);  // all frames are zero, and so is what was "written last"
+  }
+  return world;
+}
+
+// ---- which steps there are ------------------------------------------------------------------------------------------
+
+void Rules::choices(const World& world, Choices& out) {
+  out.list.clear();
+  out.busy = out.cut_off = false;
+  for (Node n = 0; n < setup_.nodes; ++n) {
+    if (world.todo[n] != 0) {
+      out.list.push_back({.kind = Choice::Kind::act, .node = n});
+      out.busy = true;
+    } else {
+      add_events(world, n, out);
+    }
+  }
+  for (unsigned t = 0; t < unsigned{setup_.nodes} * setup_.threads; ++t) {
+    if (world.thread[t].state == Thread::State::woken) add_retry(world, t, out);
+    if (world.thread[t].state == Thread::State::idle) add_operations(world, t, out);
+  }
+}
+
+void Rules::add_retry(const World& world, unsigned t, Choices& out) {
+  const Thread& thread = world.thread[t];
+  const auto node = static_cast<Node>(rank_of(t));
+  Choice choice{.kind = Choice::Kind::retry, .node = node, .thread = static_cast<std::uint8_t>(t)};
+  if (world.allow[node][thread.page] >= thread.want) {
+    out.list.push_back(choice);
+  } else if (world.retries >= setup_.retries) {
+    out.cut_off = true;
+    return;
+  } else {
+    add_trap(world, choice, thread.page, thread.want, out);
+  }
+  out.busy = true;
+}
+
+void Rules::add_operations(const World& world, unsigned t, Choices& out) {
+  const auto node = static_cast<Node>(rank_of(t));
+  Choice choice{.kind = Choice::Kind::operation, .node = node, .thread = static_cast<std::uint8_t>(t)};
+  for (std::uint8_t page = 0; page < setup_.pages; ++page) {
+    for (const Access want : {Access::read, Access::write}) {
+      choice.what.page = page;
+      choice.what.want = want;
+      if (world.allow[node][page] < want) {
+        add_trap(world, choice, page, want, out);
+      } else if (want == Access::write && !would_write_nothing_new(world, node, page)) {
+        out.list.push_back(choice);  // a read that needs no fault is no step: check_pages() looks at all of them
+      }
+    }
+  }
+}
+
+void Rules::add_trap(const World& world, Choice choice, std::uint8_t page, Access want, Choices& out) {
+  choice.what = {.page = page, .want = want};
+  if (!traps_at_once_) return out.list.push_back(choice);
+  if (world.todo[choice.node] == 0) add_fault(world, choice, page, want, out);
+}
+
+void Rules::add_fault(const World& world, Choice choice, std::uint8_t page, Access want, Choices& out) {
+  const auto thread = static_cast<std::uint8_t>(choice.thread % setup_.threads);
+  choice.what = {.kind = Stimulus::Kind::fault, .thread = thread, .lane = static_cast<Lane>(thread + 1), .page = page, .want = want};
+  add_event(world, choice, out);
+  choice.what.lane = 0;
+  if (setup_.any_lane) add_event(world, choice, out);
+}
+
+bool Rules::would_write_nothing_new(const World& world, Node node, unsigned page) const {
+  World after = world;
+  const std::string wrong = touch(after, node, page, Access::write);
+  return wrong.empty() && std::memcmp(&after, &world, sizeof(World)) == 0;
+}
+
+// The event, and the same one after a long time if that makes a difference.
+void Rules::add_event(const World& world, Choice choice, Choices& out) {
+  out.list.push_back(choice);
+  if (setup_.hold == 0 || choice.what.late != 0) return;
+  const Outcome soon = nodes_.play(world.node[choice.node], choice.what);
+  choice.what.late = 1;
+  const Outcome late = nodes_.play(world.node[choice.node], choice.what);
+  if (late.next != soon.next || late.todo != soon.todo) out.list.push_back(choice);
+}
+
+void Rules::add_events(const World& world, Node node, Choices& out) {
+  const std::size_t before = out.list.size();
+  Choice choice{.kind = Choice::Kind::event, .node = node};
+  std::array<bool, 256> seen{};  // only the front of a channel can be received
+  for (unsigned i = 0; i < world.flights; ++i) {
+    const Flight& flight = world.flight[i];
+    const Channel& from = channels_[flight.channel];
+    if (from.to != node || std::exchange(seen[flight.channel], true)) continue;
+    choice.channel = flight.channel;
+    choice.what = {.kind = Stimulus::Kind::received, .from = from.from, .lane = from.lane, .msg = flight.msg};
+    add_event(world, choice, out);
+  }
+  for (std::uint8_t t = 0; t < setup_.threads; ++t) {
+    choice.thread = static_cast<std::uint8_t>(node * setup_.threads + t);
+    const Thread& thread = world.thread[choice.thread];
+    if (thread.state == Thread::State::faulted) add_fault(world, choice, thread.page, thread.want, out);
+  }
+  choice.what = {.kind = Stimulus::Kind::tick, .late = 1};
+  if (nodes_.ticking(world.node[node])) add_event(world, choice, out);
+  out.busy = out.busy || out.list.size() != before;
+  add_extras(world, node, out);
+}
+
+void Rules::add_extras(const World& world, Node node, Choices& out) {
+  using Kind = Stimulus::Kind;
+  Choice choice{.kind = Choice::Kind::event, .node = node};
+  const auto add = [&](Kind kind, std::uint8_t page) {
+    choice.what = {.kind = kind, .page = page};
+    const Outcome outcome = nodes_.play(world.node[node], choice.what);
+    const bool ignored = outcome.next == world.node[node] && outcome.todo == 0;
+    if (!ignored) out.list.push_back(choice);
+  };
+  for (std::uint8_t page = 0; page < setup_.pages; ++page) {
+    if (world.drops < setup_.drops) add(Kind::drop, page);
+    if (world.write_backs < setup_.write_backs) add(Kind::write_back, page);
+    if (world.prefetches < setup_.prefetches) add(Kind::prefetch, page);
+  }
+}
+
+// ---- taking a step --------------------------------------------------------------------------------------------------
+
+std::string Rules::apply(World& world, const Choice& choice) {
+  if (choice.kind == Choice::Kind::act) return act(world, choice.node);
+  if (choice.kind == Choice::Kind::event) return event(world, choice);
+  if (choice.kind == Choice::Kind::operation) {
+    world.thread[choice.thread].page = choice.what.page;
+    world.thread[choice.thread].want = choice.what.want;
+  }
+  std::string wrong = run_thread(world, choice.thread);
+  const bool trapped = world.thread[choice.thread].state == Thread::State::faulted;
+  return trapped && traps_at_once_ ? event(world, choice) : wrong;
+}
+
+// Whether the node's next action may be taken at once, without looking at the worlds in which something else came first:
+// it commutes with every other step, and no check can see it. (Lists are finite, so nothing is put off for ever.)
+//   Wake: only lets the thread run on, which it may do later.
+//   Send: only lets the message arrive, which it may do later. If bytes travel, a write by another node makes them stale
+//   before as after; only a write by a thread of this node makes a difference, and only if it may still write.
+//   Install: the same, if no thread of this node may touch the page.
+bool Rules::is_independent(const World& world, Node node) const {
+  const Action& action = nodes_.head(world.todo[node]);
+  if (const auto* s = std::get_if<Send>(&action)) {
+    return !s->msg.carries_page || world.allow[node][s->msg.page] != Access::write;
+  }
+  if (const auto* i = std::get_if<Install>(&action)) return world.allow[node][i->page] == Access::none;
+  return std::holds_alternative<Wake>(action);
+}
+
+bool Rules::forced(const World& world, Choice& choice) const {
+  for (Node n = 0; n < setup_.nodes && setup_.reduce; ++n) {
+    if (world.todo[n] == 0 || !is_independent(world, n)) continue;
+    choice = {.kind = Choice::Kind::act, .node = n};
+    return true;
+  }
+  return false;
+}
+
+std::string Rules::run_thread(World& world, unsigned t) const {
+  Thread& thread = world.thread[t];
+  const unsigned node = rank_of(t);
+  if (world.allow[node][thread.page] >= thread.want) {
+    const Thread done = std::exchange(thread, Thread{});
+    return touch(world, static_cast<Node>(node), done.page, done.want);
+  }
+  if (thread.state == Thread::State::woken) ++world.retries;
+  thread.state = Thread::State::faulted;
+  return {};
+}
+
+std::string Rules::touch(World& world, Node node, unsigned page, Access want) const {
+  if (world.current[node][page] == 0) {
+    return node_name(node) + (want == Access::read ? " reads" : " writes") + " in " + name(page) + " and does not see the last write";
+  }
+  if (want == Access::read) return {};
+  for (unsigned n = 0; n < setup_.nodes; ++n) {
+    if (n != node) world.current[n][page] = 0;
+    if (world.staged[n] == 1 + 2 * page + 1) --world.staged[n];
+  }
+  for (unsigned i = 0; i < world.flights; ++i) {
+    if (nodes_.message(world.flight[i].msg).page == page) world.flight[i].current = 0;
+  }
+  return {};
+}
+
+std::string Rules::act(World& world, Node node) {
+  const Action action = nodes_.head(world.todo[node]);
+  world.todo[node] = nodes_.rest(world.todo[node]);
+  const std::uint8_t staged = world.staged[node];
+  std::string wrong;
+  if (const auto* s = std::get_if<Send>(&action)) {
+    wrong = send(world, node, *s);
+  } else if (const auto* w = std::get_if<Wake>(&action)) {
+    wrong = wake(world, node, *w);
+  } else if (const auto* p = std::get_if<Protect>(&action)) {
+    world.allow[node][p->page] = p->allow;
+  } else if (const auto* i = std::get_if<Install>(&action)) {
+    if (staged == 0 || (staged - 1U) / 2 != i->page) wrong = node_name(node) + " installs bytes that did not come";
+    world.current[node][i->page] = static_cast<std::uint8_t>((staged - 1U) & 1U);
+  } else if (std::holds_alternative<Abort>(action)) {
+    wrong = node_name(node) + " ends the job: " + text(action);
+  }
+  if (world.todo[node] == 0) world.staged[node] = 0;
+  return wrong;
+}
+
+std::string Rules::send(World& world, Node node, const Send& action) {
+  const std::uint8_t chan = channel(node, action.to, action.lane, is_answer(action.msg));
+  if (chan == 0xff) return node_name(node) + " sends where no connection is: " + text(Action{action});
+  if (world.flights == max_flights) return "more messages are under way than the explorer has room for";
+  unsigned place = 0;  // behind those of the same channel; the channels in order, so that equal worlds are equal bytes
+  while (place < world.flights && world.flight[place].channel <= chan) ++place;
+  std::copy_backward(world.flight.begin() + place, world.flight.begin() + world.flights, world.flight.begin() + world.flights + 1);
+  const std::uint8_t current = action.msg.carries_page ? world.current[node][action.msg.page] : 0;
+  world.flight[place] = {.channel = chan, .current = current, .msg = nodes_.intern(action.msg)};
+  ++world.flights;
+  return {};
+}
+
+std::string Rules::wake(World& world, Node node, const Wake& action) const {
+  Thread& thread = world.thread[unsigned{node} * setup_.threads + action.who];
+  if (action.who >= setup_.threads || thread.state != Thread::State::blocked) {
+    return node_name(node) + " wakes thread " + std::to_string(action.who) + ", which does not wait";
+  }
+  thread.state = Thread::State::woken;
+  for (ListId list = world.todo[node]; list != 0; list = nodes_.rest(list)) {
+    const auto* protect = std::get_if<Protect>(&nodes_.head(list));
+    if (protect != nullptr && protect->page == thread.page && protect->allow > world.allow[node][thread.page]) {
+      return node_name(node) + " wakes a thread before it opens " + name(thread.page);
+    }
+  }
+  return {};
+}
+
+std::string Rules::event(World& world, const Choice& choice) {
+  using Kind = Stimulus::Kind;
+  const Node node = choice.node;
+  const Outcome outcome = nodes_.play(world.node[node], choice.what);
+  world.node[node] = outcome.next;
+  world.todo[node] = outcome.todo;
+  switch (choice.what.kind) {
+    case Kind::fault: world.thread[unsigned{node} * setup_.threads + choice.what.thread].state = Thread::State::blocked; break;
+    case Kind::drop: ++world.drops; break;
+    case Kind::write_back: ++world.write_backs; break;
+    case Kind::prefetch: ++world.prefetches; break;
+    case Kind::tick: break;
+    case Kind::received: {
+      unsigned place = 0;
+      while (world.flight[place].channel != choice.channel) ++place;
+      const Flight flight = world.flight[place];
+      std::copy(world.flight.begin() + place + 1, world.flight.begin() + world.flights, world.flight.begin() + place);
+      world.flight[--world.flights] = {};
+      const Message& msg = nodes_.message(flight.msg);
+      for (ListId list = outcome.todo; list != 0 && msg.carries_page; list = nodes_.rest(list)) {
+        if (std::holds_alternative<Install>(nodes_.head(list))) world.staged[node] = static_cast<std::uint8_t>(1 + 2 * msg.page + flight.current);
+      }
+      const Channel& from = channels_[choice.channel];
+      if (from.lane == 0 || !from.answers) break;
+      const Thread& reader = world.thread[unsigned{node} * setup_.threads + from.lane - 1];
+      if (reader.state != Thread::State::blocked) return node_name(node) + " has let a thread go while its call lane owes an answer";
+      break;
+    }
+  }
+  return {};
+}
+
+// ---- what must be true ----------------------------------------------------------------------------------------------
+
+std::string Rules::check(const World& world, const Choices& choices) const {
+  std::string wrong = check_pages(world);
+  if (!wrong.empty() || choices.busy || choices.cut_off) return wrong;
+  for (unsigned t = 0; t < unsigned{setup_.nodes} * setup_.threads; ++t) {
+    if (world.thread[t].state == Thread::State::idle) continue;
+    return node_name(rank_of(t)) + " waits for " + name(world.thread[t].page) + " for ever: nothing is under way any more";
+  }
+  return check_rest(world);
+}
+
+std::string Rules::check_pages(const World& world) const {
+  for (unsigned page = 0; page < setup_.pages; ++page) {
+    unsigned readers = 0, writers = 0;
+    for (unsigned n = 0; n < setup_.nodes; ++n) {
+      const Access access = world.allow[n][page];
+      if (access == Access::none) continue;
+      ++(access == Access::write ? writers : readers);
+      if (world.current[n][page] == 0) return node_name(n) + " may read " + name(page) + " and would not see the last write";
+    }
+    if (writers > 1 || (writers == 1 && readers != 0)) return "one node may write " + name(page) + " while another may touch it";
+    if (setup_.protocol == Protocol::migrate && writers + readers > 1) return "there are two copies of " + name(page);
+  }
+  return {};
+}
+
+// Nothing is under way: what the nodes believe must fit what is.
+std::string Rules::check_rest(const World& world) const {
+  for (Page page = 0; page < setup_.pages; ++page) {
+    const auto home = static_cast<Node>(page % setup_.nodes);
+    const View directory = nodes_.core(world.node[home]).view(page);
+    for (Node n = 0; n < setup_.nodes; ++n) {
+      const View view = nodes_.core(world.node[n]).view(page);
+      if (view.here != world.allow[n][page]) return node_name(n) + " is mistaken about its protection of " + name(page);
+      if (view.asked || view.waiting != 0) return node_name(n) + " still waits for " + name(page) + ", but nothing is under way";
+      if (n == home || view.here == Access::none) continue;
+      const bool known = view.here == Access::write ? directory.owner == n : (directory.owner == n || (directory.copies >> n & 1U) != 0);
+      if (!known) return "the home has forgotten that " + node_name(n) + " holds " + name(page);
+    }
+    if (directory.queued != 0 || directory.state == View::State::moving) return "the home of " + name(page) + " has requests left that nobody serves";
+    if (directory.owner == home && world.current[home][page] == 0) return "the last write of " + name(page) + " is lost";
+  }
+  return {};
+}
+
+}  // namespace dsm::core::explorer

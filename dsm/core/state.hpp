@@ -1,0 +1,146 @@
+// dsm/core/state.hpp - what one node knows about the pages, and the moves that every protocol is made of.
+//
+// For the protocols (migrate.cpp, msi.cpp) only. A page costs 24 bytes: 8 that every node keeps and 16 that mean something
+// only at the page's home. All-zero is the initial state, and the tables come from calloc, so that a region of which
+// little is touched costs little. Waiters, queued requests and deferred revocations live in pools of fixed size: nothing
+// here allocates after construction, because the application may have faulted inside malloc.
+//
+// async-signal-safe: everything but construction and copying.
+#pragma once
+#include <array>
+#include <cstdint>
+#include <vector>
+
+#include "dsm/core/coherence.hpp"
+#include "dsm/core/zeros.hpp"
+
+namespace dsm::core {
+
+// A page as every node knows it.
+struct Local {
+  Seq seq;                // of the last grant installed (or answered for and thrown away); 0: never any
+  std::uint16_t waiters;  // head of the list of waiting threads, plus one; 0: nobody
+  std::uint8_t access;    // `here`, Access
+  std::uint8_t asked : 2;        // Access of the want under way
+  std::uint8_t prefetching : 1;  // nobody waits for that want
+  std::uint8_t discard : 1;      // its grant may have been revoked already: if it has seq `seq`, throw it away
+};
+static_assert(sizeof(Local) == 8);
+
+enum class Busy : std::uint8_t {
+  idle,
+  recalling,            // the owner has been asked to give the page back
+  invalidating,         // the holders of copies have been asked to forget them
+  awaiting_write_back,  // the owner itself wants the page: what it has written back is still on its way
+  holding,              // the home's own thread has just got the page, and is given time to use it
+};
+
+// A page as its home knows it.
+struct Directory {
+  std::uint64_t copies;  // bit n: rank n has a readable copy. The home's own access is not among them
+  Seq epoch;             // exclusive grants so far; on the wire a grant's seq is epoch + 1
+  std::uint8_t owner;    // who may write, plus one; 0: nobody else, the home's frame is the page
+  Busy busy;
+  std::uint16_t queue;   // tail of the circular list of requests, plus one; the front one is being served
+};
+static_assert(sizeof(Directory) == 16);
+
+struct Request {
+  Node from = 0;
+  Lane lane = 0;
+  Access want{};
+  bool have = false;
+  std::uint16_t next = 0;
+};
+
+// A recall or an invalidation that cannot be obeyed yet: its grant has not arrived, or the page is held for a moment.
+struct Revoke {
+  Page page = 0;
+  Node from = 0;         // the home; this node itself: its own access, held back from the front request
+  Lane lane = 0;
+  bool recall = false;
+  bool before_grant = false;
+  Access keep{};
+  Seq seq = 0;
+};
+
+// Who was granted what a moment ago, so that a page can be held until the instruction that asked has run.
+struct Recent {
+  Page page = 0;
+  Site site = 0;
+  Micros first = 0;  // when it was granted
+  Micros until = 0;  // 0: no entry
+};
+
+struct State {
+  explicit State(const Config& config);
+
+  Config config;
+  Micros now = 0;
+  Micros armed = 0;  // the Tick that has been asked for; 0: none
+  Zeros<Local> locals;
+  Zeros<Directory> directory;
+  std::vector<std::uint16_t> next_waiter;  // by waiter; plus one
+  std::vector<Site> sites;                 // by waiter: where it faulted
+  std::vector<Request> requests;
+  std::uint16_t free_request = 0;          // plus one
+  std::uint16_t remote_requests = 0;       // of the queued ones, those of other nodes; ours always have room
+  std::vector<Revoke> revokes;             // the first `revoke_count` count
+  std::size_t revoke_count = 0;
+  std::array<Recent, 64> recent{};
+  std::size_t recent_next = 0;
+
+  [[nodiscard]] Node home(Page page) const { return static_cast<Node>(page % config.nodes); }
+  [[nodiscard]] bool is_home(Page page) const { return home(page) == config.self; }
+  [[nodiscard]] Access here(Page page) const { return static_cast<Access>(locals[page].access); }
+  [[nodiscard]] Access asked(Page page) const { return static_cast<Access>(locals[page].asked); }
+  void set_asked(Page page, Access access) { locals[page].asked = static_cast<std::uint8_t>(access) & 3U; }
+  [[nodiscard]] Seq wire_seq(Page page) const { return directory[page].epoch + 1; }
+
+  // ---- the application's view ----
+  void allow(Page page, Access access, Actions& out);  // Protect, if that changes anything
+  void wait(Page page, Waiter waiter, Site site);
+  // Wakes everybody who waits for the page, and notes that they have just been given it.
+  void wake_all(Page page, Actions& out);
+
+  // ---- the home's queue ----
+  [[nodiscard]] bool queue_empty(Page page) const { return directory[page].queue == 0; }
+  [[nodiscard]] Request& front(Page page);
+  [[nodiscard]] bool queued(Page page, Node from) const;
+  [[nodiscard]] bool has_request_room() const { return remote_requests < config.requests; }  // for another node's
+  void enqueue(Page page, const Request& request);  // REQUIRES: has_request_room(), or our own and not yet `asked`
+  void pop(Page page);
+
+  // ---- revoking, now or later ----
+  // Until when the page must stay because an instruction here has not had its turn; 0 or past: it may go.
+  [[nodiscard]] Micros held_until(Page page) const;
+  [[nodiscard]] bool held(Page page) const { return held_until(page) > now; }
+  [[nodiscard]] Revoke* pending(Page page);
+  [[nodiscard]] bool has_revoke_room() const { return revoke_count < revokes.size(); }
+  void defer(const Revoke& revoke);   // REQUIRES: has_revoke_room(); none pending for the page
+  void forget(const Revoke* revoke);
+  // An instruction that was granted a page and now faults on another one needs both: keep the first a little longer.
+  void note_fault(Site site, Page page);
+  void note_grant(Page page, Site site);
+  // Asks for a Tick when the next deferred revocation is due, unless that has been asked for.
+  void arm(Actions& out);
+};
+
+[[nodiscard]] inline bool newer(Seq a, Seq b) { return static_cast<std::int32_t>(a - b) > 0; }
+[[nodiscard]] inline std::uint64_t bit(Node node) { return std::uint64_t{1} << node; }
+[[nodiscard]] inline Abort bad_message(Node from) { return Abort{Abort::Why::bad_message, from}; }
+
+// The two protocols: one function each, called by Coherence::step for everything but PeerLost.
+void migrate_step(State& state, const Event& event, Actions& out);
+void msi_step(State& state, const Event& event, Actions& out);
+
+// Shared by both. Carries out a revocation that is due: lowers the protection, then answers the home.
+void give_up(State& state, const Revoke& revoke, Actions& out);
+// Obeys a revocation that names the grant installed here: now, or when the page has been held long enough.
+void revoke_installed(State& state, const Revoke& revoke, Actions& out);
+// A grant has been installed: obeys the revocation that overtook it, if there is one.
+void revoke_overtaken(State& state, Page page, Actions& out);
+// Time has passed: what is held no longer goes. `serve` is called for pages of which the home itself was the holder.
+void revoke_due(State& state, void (*serve)(State&, Page, Actions&), Actions& out);
+
+}  // namespace dsm::core

@@ -1,0 +1,95 @@
+// dsm/core/types.hpp - the vocabulary of the coherence protocols: messages, events, actions. Plain data, no behaviour.
+//
+// Whoever drives a core (libdsm's node, the explorer, a test) turns the world into Events, calls Coherence::step() and
+// carries out the returned Actions *in order*. The order is the contract: downgrade before sending a page, install
+// before protecting, protect before waking or acknowledging.
+//
+// async-signal-safe: yes, all of it (trivial types, no allocation).
+#pragma once
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <variant>
+
+namespace dsm::core {
+
+using Node = std::uint8_t;     // a rank (0..63), or above that a home that is no rank
+using Page = std::uint32_t;    // index of a page in the region
+using Waiter = std::uint16_t;  // a blocked application thread of this node: 0 <= waiter < Config::waiters
+using Seq = std::uint32_t;     // the page's sequence number: counts exclusive grants; compared modulo 2^32
+using Micros = std::uint64_t;  // a clock reading in microseconds; only differences matter
+using Lane = std::uint8_t;     // connection of a pair of nodes: 0 the service lane, 1.. call lanes; echoed, never interpreted
+using Site = std::uint64_t;    // names a (thread, instruction); 0 is "unknown"; compared, never interpreted
+
+inline constexpr std::size_t max_ranks = 64;
+inline constexpr std::size_t max_waiters = 256;
+
+enum class Access : std::uint8_t { none, read, write };  // also the protection of the page in the application's view
+
+struct Message {
+  enum class Kind : std::uint8_t {
+    want,         // requester -> home: access please; `have` says that a readable copy is here
+    grant,        // home -> requester: access, on the lane on which the want came
+    recall,       // home -> owner: give the page back and keep `access` (read or none)
+    recalled,     // owner -> home: here it is, on the lane on which the recall came
+    invalidate,   // home -> holder of a copy: forget it
+    invalidated,  // holder -> home: forgotten, on the lane on which the invalidate came
+    write_back,   // owner -> home, unasked: the owner gives up a page it has written
+  };
+  Kind kind{};
+  Access access{};
+  bool carries_page = false;  // the page's bytes travel with the message
+  bool have = false;          // want only
+  bool prefetch = false;      // want only: nobody waits for it yet
+  Page page = 0;
+  Seq seq = 0;  // grant, recall, recalled, invalidate, invalidated, write_back: which grant this is, or is about
+  friend bool operator==(const Message&, const Message&) = default;
+};
+
+// ---- what happens to a node -------------------------------------------------------------------------------------------
+
+// A thread touched a page that it may not touch so. `waiter` is told by Wake; then the instruction runs again, and
+// faults again should the access not be enough.
+struct Fault { Page page; Access want; Waiter waiter; Lane lane = 0; Site site = 0; Micros now = 0; };
+// Fetch a readable copy that nobody waits for.
+struct Prefetch { Page page; Lane lane = 0; Micros now = 0; };
+// Give up a readable copy, silently; ignored if the page is not held so.
+struct Drop { Page page; };
+// Give up a page held for writing, by sending it home; ignored if the page is not held so or lives here.
+struct WriteBack { Page page; };
+struct Received { Node from; Lane lane; Message msg; Micros now = 0; };
+// The time named by a Timer action has come (a tick too early or too many does no harm).
+struct Tick { Micros now; };
+struct PeerLost { Node who; };
+
+using Event = std::variant<Fault, Prefetch, Drop, WriteBack, Received, Tick, PeerLost>;
+
+// ---- what the node must then do ---------------------------------------------------------------------------------------
+
+struct Send { Node to; Lane lane; Message msg; };  // if msg.carries_page: with the frame's bytes as they are now
+struct Install { Page page; Node from; };          // the bytes that came with the received message are the page now
+struct Protect { Page page; Access allow; };
+struct Wake { Waiter who; };
+struct Timer { Micros at; };                       // a Tick is due at this time
+struct Abort { enum class Why : std::uint8_t { peer_lost, bad_message } why; Node who; };
+
+using Action = std::variant<Send, Install, Protect, Wake, Timer, Abort>;
+
+// A list of actions of bounded length: nothing on the fault path may allocate. The bound is what one step can ask for at
+// most: every rank invalidated, every waiter woken, and a handful for the pages whose hold has run out.
+class Actions {
+ public:
+  static constexpr std::size_t capacity = max_ranks + max_waiters + 192;
+  void push(const Action& action);  // REQUIRES: not full; checked always
+  void clear() { size_ = 0; }
+  [[nodiscard]] std::size_t size() const { return size_; }
+  [[nodiscard]] const Action& operator[](std::size_t i) const { return list_[i]; }
+  [[nodiscard]] const Action* begin() const { return list_.data(); }
+  [[nodiscard]] const Action* end() const { return list_.data() + size_; }
+
+ private:
+  std::array<Action, capacity> list_{};
+  std::size_t size_ = 0;
+};
+
+}  // namespace dsm::core

@@ -1,0 +1,342 @@
+#include "dsm/launch/agent.hpp"
+
+#include <fcntl.h>
+#include <sched.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <type_traits>
+
+#include "dsm/launch/output.hpp"
+#include "dsm/launch/processes.hpp"
+#include "dsm/net/rendezvous.hpp"
+#include "ipc/error.hpp"
+#include "ipc/spawn.hpp"
+
+extern char** environ;
+
+namespace dsm::launch {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr std::size_t max_queued = 1u << 20;        // bytes to dsmexec, before the ranks must wait
+constexpr std::size_t max_batch = 64u << 10;        // bytes
+constexpr milliseconds prompt_after{500};
+constexpr milliseconds linger{250};                 // what a rank left running may end by itself
+constexpr milliseconds leftover_grace{500};         // then, from SIGTERM to SIGKILL
+constexpr milliseconds give_up_after{5'000};        // after the first SIGKILL
+constexpr milliseconds look_again{10};              // /proc has no descriptor to wait on
+constexpr int key_number = 3;                       // of the key's descriptor in a rank
+
+ipc::LineMux::Token token_of(int rank, Stream stream) {
+  return static_cast<ipc::LineMux::Token>(rank) * 4 + static_cast<ipc::LineMux::Token>(stream);
+}
+
+sigset_t agent_signals() { return ipc::signal_set({SIGCHLD, SIGTERM, SIGINT, SIGHUP}); }
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
+}
+
+// What we inherited, without the variables of a job that dsmexec itself may be a rank of.
+std::vector<std::string> inherited_environment() {
+  std::vector<std::string> out;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    if (std::strncmp(*entry, "DSMEXEC_", 8) != 0) out.emplace_back(*entry);
+  }
+  return out;
+}
+
+// The read end of a pipe that holds the key and nothing else.
+ipc::Fd key_pipe(const net::JobKey& key) {
+  ipc::Pipe pipe = ipc::make_pipe();
+  if (ipc::write_full(pipe.write.get(), key.data(), key.size()) != static_cast<ssize_t>(key.size())) ipc::throw_errno("write key");
+  return std::move(pipe.read);
+}
+
+}  // namespace
+
+Agent::Agent(ipc::Fd in, ipc::Fd out) : link_(std::move(in), std::move(out)), signals_(agent_signals()) {
+  link_.send(Hello{agent_version, usable_cores()});
+}
+
+// ---- what dsmexec says ------------------------------------------------------------------------------------------------
+
+void Agent::handle(const Link::Frame& frame) {
+  if (frame.header.kind == static_cast<std::uint8_t>(net::FrameKind::bytes)) {
+    if (frame.header.op != static_cast<std::uint8_t>(Bytes::input)) return;
+    if (input_) {
+      input_waiting_.append(frame.body);
+    } else {
+      link_.send(InputTaken{frame.body.size()});
+    }
+    return;
+  }
+  std::string why;
+  const auto message = parse_message(frame.body, why);
+  if (!message) throw std::runtime_error("dsmexec sent what this agent does not understand: " + why);
+  std::visit([this](const auto& m) { on(m); }, *message);
+}
+
+template <class Other>
+void Agent::on(const Other&) {
+  throw std::runtime_error("dsmexec sent what only an agent says");
+}
+
+void Agent::on(const Start& start) {
+  if (started_) throw std::runtime_error("dsmexec sent a second start");
+  started_ = true;
+  prompts_ = start.prompts;
+  for (std::size_t i = 0; i < start.ranks.size(); ++i) {
+    const int rank = start.ranks[i];
+    std::vector<std::string> environment = inherited_environment();
+    environment.insert(environment.end(), start.environment.begin(), start.environment.end());
+    environment.push_back("DSMEXEC_RANKID=" + std::to_string(rank));
+    environment.push_back(net::key_fd_variable + ("=" + std::to_string(key_number)));
+    try {
+      ranks_.push_back({rank, start_rank(start, rank, environment), false});
+      ++running_;
+      link_.send(Started{rank, ranks_.back().pid});
+    } catch (const ipc::SpawnError& error) {
+      link_.send(NotStarted{rank, error.step, error.error});
+    } catch (const std::system_error& error) {
+      link_.send(NotStarted{rank, "starting a process", error.code().value()});
+    }
+    if (ranks_.size() != i + 1) {
+      on(KillAll{});
+      break;
+    }
+  }
+  if (running_ == 0) ended_at_ = Clock::now();
+}
+
+pid_t Agent::start_rank(const Start& start, int rank, const std::vector<std::string>& environment) {
+  ipc::Pipe out = ipc::make_pipe(), err = ipc::make_pipe(), in;
+  const ipc::Fd key = key_pipe(start.key);
+  if (rank == start.stdin_rank) {
+    in = ipc::make_pipe();
+  } else {
+    in.read = ipc::Fd(ipc::check(::open("/dev/null", O_RDONLY | O_CLOEXEC), "open /dev/null"));
+  }
+  ipc::SpawnOptions options;
+  options.arguments = start.arguments;
+  options.program = start.program;
+  options.environment = environment;
+  options.working_directory = start.working_directory;
+  options.standard_input = in.read.get();
+  options.standard_output = out.write.get();
+  options.standard_error = err.write.get();
+  options.descriptors = {{key.get(), key_number}};
+  options.new_process_group = true;
+  options.parent_death_signal = SIGKILL;
+  const pid_t pid = ipc::spawn(options);
+  lines_.add(std::move(out.read), token_of(rank, Stream::out));
+  lines_.add(std::move(err.read), token_of(rank, Stream::err));
+  if (rank == start.stdin_rank) {
+    input_ = std::move(in.write);
+    ipc::check(::fcntl(input_.get(), F_SETFL, O_NONBLOCK), "fcntl F_SETFL");
+  }
+  return pid;
+}
+
+void Agent::on(const PassSignal& signal) {
+  // Who has ended by itself shall not be told of as stopped by us. A leader that has not been reaped keeps its group's number.
+  reap(0);
+  for (Rank& rank : ranks_) {
+    if (rank.pid == 0) continue;
+    rank.stopped = true;
+    ::kill(-rank.pid, signal.signo);
+    ::kill(-rank.pid, SIGCONT);  // one that is stopped could not take the signal
+  }
+}
+
+void Agent::on(const KillAll&) {
+  reap(0);
+  for (Rank& rank : ranks_) rank.stopped = rank.stopped || rank.pid != 0;
+  if (!killing_) kill_at_ = Clock::now();
+  killing_ = true;
+}
+
+void Agent::on(const InputEnd&) { input_ended_ = true; }
+
+void Agent::on(const Watch& watch) {
+  // Why a segment cannot be attached is no matter for the job: its rank is then shown without figures.
+  watching_ = sampler_.attach(watch.segment, static_cast<std::uint32_t>(watch.rank)).empty() || watching_;
+}
+
+void Agent::on(const Ask& ask) { send_sample(ask.id); }
+
+void Agent::send_sample(std::uint64_t id) {
+  const std::string sample = telemetry::encode(sampler_.sample());
+  link_.send(Bytes::sample, id, 0, sample.size() <= max_frame ? std::string_view(sample) : std::string_view());
+}
+
+// ---- what ranks do ----------------------------------------------------------------------------------------------------
+
+// waitpid gives the children that have ended in the order of their birth. The first SIGCHLD of several names the one that was
+// first; the others came after it.
+void Agent::reap(pid_t first_to_end) {
+  auto exits = ipc::reap_children();
+  std::stable_partition(exits.begin(), exits.end(), [first_to_end](const ipc::ChildExit& e) { return e.pid == first_to_end; });
+  for (const ipc::ChildExit& exit : exits) {
+    const auto rank = std::find_if(ranks_.begin(), ranks_.end(), [&](const Rank& r) { return r.pid == exit.pid; });
+    if (rank == ranks_.end()) continue;  // something that a rank had started, and left to us
+    rank->pid = 0;
+    link_.send(Exited{rank->number, exit.status, rank->stopped});
+    if (--running_ == 0) ended_at_ = Clock::now();
+  }
+}
+
+void Agent::read_signals() {
+  signalfd_siginfo info{};
+  while (signals_.read(info)) {
+    if (info.ssi_signo == SIGCHLD) {
+      reap(static_cast<pid_t>(info.ssi_pid));
+    } else {  // somebody wants this agent to go: then with everything
+      lost_ = true;
+    }
+  }
+}
+
+void Agent::take_line(ipc::LineMux::Token token, std::string_view line, bool complete) {
+  if (token != batch_of_ || batch_.size() > max_batch) ship();
+  batch_of_ = token;
+  if (complete) {
+    batch_.append(line);
+    batch_ += '\n';
+    return;
+  }
+  ship();
+  link_.send(showing_ ? Bytes::shown : Bytes::part, token / 4, token % 4, line);
+}
+
+void Agent::ship() {
+  if (!batch_.empty()) link_.send(Bytes::lines, batch_of_ / 4, batch_of_ % 4, batch_);
+  batch_.clear();
+}
+
+void Agent::take_output(const std::vector<pollfd>& set) {
+  const auto line = [this](ipc::LineMux::Token t, std::string_view text, bool complete) { take_line(t, text, complete); };
+  lines_.handle(set, line, [this](ipc::LineMux::Token token) { held_.erase(token); });
+  ship();
+  if (prompts_) show_prompts();
+}
+
+void Agent::show_prompts() {
+  const auto now = Clock::now();
+  showing_ = true;
+  for (const Rank& rank : ranks_) {
+    for (const Stream stream : {Stream::out, Stream::err}) {
+      const auto token = token_of(rank.number, stream);
+      const std::size_t bytes = lines_.held(token);
+      Held& held = held_[token];
+      if (bytes != held.bytes) held = {bytes, now};
+      if (bytes == 0 || now < held.since + prompt_after) continue;
+      lines_.flush(token, [this](ipc::LineMux::Token t, std::string_view text, bool whole) { take_line(t, text, whole); });
+      held.bytes = 0;
+    }
+  }
+  showing_ = false;
+}
+
+void Agent::write_input() {
+  while (input_ && !input_waiting_.empty()) {
+    const ssize_t put = ::write(input_.get(), input_waiting_.data(), input_waiting_.size());
+    if (put > 0) {
+      input_waiting_.erase(0, static_cast<std::size_t>(put));
+      link_.send(InputTaken{static_cast<std::uint64_t>(put)});
+    } else if (errno == EAGAIN) {
+      return;
+    } else if (errno != EINTR) {  // EPIPE: it does not want any more
+      input_.reset();
+      input_waiting_.clear();
+      link_.send(InputClosed{});
+    }
+  }
+  if (input_ended_) input_.reset();
+}
+
+// ---- the end ----------------------------------------------------------------------------------------------------------
+
+bool Agent::finish() {
+  const auto now = Clock::now();
+  if (lost_ && !killing_) on(KillAll{});
+  if (!killing_ && (!started_ || running_ > 0)) return false;
+  if (!killing_ && now >= ended_at_ + linger && !hushed_) {
+    hushed_ = true;
+    signal_descendants(::getpid(), SIGTERM);
+  }
+  if (!killing_ && now >= ended_at_ + linger + leftover_grace) on(KillAll{});
+
+  const std::size_t left = killing_ ? signal_descendants(::getpid(), SIGKILL) : descendants(::getpid()).size();
+  if (left > 0 && !(killing_ && now >= kill_at_ + give_up_after)) return false;
+  reap(0);
+  if (left == 0 && running_ > 0) return false;  // zombies: their SIGCHLD is on its way
+  if (lost_) return true;
+  if (!lines_.empty()) {
+    // Everything that wrote has ended, but a pipe is still open elsewhere: what is in it now is all that counts.
+    if (!room()) return false;
+    const auto line = [this](ipc::LineMux::Token t, std::string_view text, bool complete) { take_line(t, text, complete); };
+    for (const Rank& rank : ranks_) {
+      for (const Stream stream : {Stream::out, Stream::err}) lines_.drain(token_of(rank.number, stream), line);
+    }
+    ship();
+  }
+  if (watching_) send_sample(0);
+  link_.send(Done{static_cast<int>(left)});
+  return true;
+}
+
+bool Agent::room() const { return link_.queued() < max_queued; }
+
+int Agent::timeout_ms() const {
+  if (killing_ || (started_ && running_ == 0)) return static_cast<int>(look_again.count());
+  if (prompts_ && std::any_of(held_.begin(), held_.end(), [](const auto& h) { return h.second.bytes > 0; })) return 50;
+  return -1;
+}
+
+int Agent::run() {
+  std::vector<pollfd> set;
+  for (bool done = false; !done || link_.queued() > 0;) {
+    set.clear();
+    if (!link_.flush()) lost_ = true;
+    if (lost_ && done) break;
+    link_.add_to(set, true);
+    set.push_back({signals_.fd(), POLLIN, 0});
+    if (room()) lines_.add_to(set);
+    if (input_ && !input_waiting_.empty()) set.push_back({input_.get(), POLLOUT, 0});
+    if (::poll(set.data(), set.size(), done ? -1 : timeout_ms()) == -1 && errno != EINTR) ipc::throw_errno("poll");
+
+    read_signals();
+    if (!lost_ && link_.receive([this](const Link::Frame& frame) { handle(frame); }) != Link::State::open) lost_ = true;
+    write_input();
+    if (!done) {
+      take_output(set);
+      done = finish();
+    }
+  }
+  return lost_ ? 1 : 0;
+}
+
+int agent_main() {
+  ::signal(SIGPIPE, SIG_IGN);
+  const sigset_t signals = agent_signals();
+  ipc::check(::sigprocmask(SIG_BLOCK, &signals, nullptr), "sigprocmask");
+  become_subreaper();
+  // Out of the way of everything that reads 0 and writes 1, and of what ranks inherit.
+  ipc::Fd in(ipc::check(::fcntl(0, F_DUPFD_CLOEXEC, 3), "fcntl"));
+  ipc::Fd out(ipc::check(::fcntl(1, F_DUPFD_CLOEXEC, 3), "fcntl"));
+  const ipc::Fd null(ipc::check(::open("/dev/null", O_RDWR | O_CLOEXEC), "open /dev/null"));
+  ipc::check(::dup2(null.get(), 0), "dup2");
+  ipc::check(::dup2(null.get(), 1), "dup2");
+  Agent agent(std::move(in), std::move(out));
+  return agent.run();
+}
+
+}  // namespace dsm::launch

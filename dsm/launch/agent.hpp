@@ -1,0 +1,90 @@
+// dsm/launch/agent.hpp - the agent: one process on each host, which starts that host's ranks and answers for them.
+//
+// `dsmexec --agent`, with its control connection (control.hpp) on descriptors 0 and 1: a socketpair when dsmexec forked it.
+// It starts the ranks, hands over their output line by line, reports their exits in the kernel's order, and sees to it that
+// nothing is left of them: ranks lead process groups and die with the agent (PR_SET_PDEATHSIG), whatever they start
+// falls to the agent (a subreaper), and when the control connection ends everything is killed.
+//
+// One thread, one poll loop, nothing that blocks. Not async-signal-safe.
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dsm/launch/control.hpp"
+#include "dsm/telemetry/sampler.hpp"
+#include "ipc/line_mux.hpp"
+#include "ipc/signals.hpp"
+
+namespace dsm::launch {
+
+class Agent {
+ public:
+  // `in`, `out`: the control connection.
+  Agent(ipc::Fd in, ipc::Fd out);
+  // Until everything has ended and been told. The exit code: 0, or 1 if dsmexec went away or something could not be killed.
+  int run();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  struct Rank {
+    int number = 0;
+    pid_t pid = 0;           // 0: has been reaped
+    bool stopped = false;    // we have sent it a signal
+  };
+  struct Held {              // an unfinished line
+    std::size_t bytes = 0;
+    Clock::time_point since;
+  };
+
+  void handle(const Link::Frame& frame);
+  void on(const Start& start);
+  void on(const PassSignal& signal);
+  void on(const KillAll&);
+  void on(const InputEnd&);
+  void on(const Watch& watch);
+  void on(const Ask& ask);
+  template <class Other>
+  void on(const Other&);  // an agent's own messages, sent to an agent
+
+  pid_t start_rank(const Start& start, int rank, const std::vector<std::string>& environment);
+  void reap(pid_t first_to_end);
+  void read_signals();
+  void take_output(const std::vector<pollfd>& set);
+  void take_line(ipc::LineMux::Token token, std::string_view line, bool complete);
+  void ship();
+  void show_prompts();
+  void write_input();
+  void send_sample(std::uint64_t id);
+  bool finish();  // the steps from the last rank's end, or an order to kill, to the end; true when all is done
+  [[nodiscard]] int timeout_ms() const;
+  [[nodiscard]] bool room() const;
+
+  Link link_;
+  ipc::SignalFd signals_;
+  ipc::LineMux lines_;
+  telemetry::Sampler sampler_;
+  std::vector<Rank> ranks_;
+  bool started_ = false;       // no more ranks will come
+  bool lost_ = false;          // dsmexec has gone
+  bool killing_ = false;
+  bool hushed_ = false;        // leftovers have had their SIGTERM
+  bool watching_ = false;
+  std::size_t running_ = 0;
+  std::string batch_;          // whole lines of one stream, on their way to dsmexec
+  ipc::LineMux::Token batch_of_ = 0;
+  bool prompts_ = false, showing_ = false;
+  std::map<ipc::LineMux::Token, Held> held_;
+  ipc::Fd input_;              // write end of a rank's stdin
+  std::string input_waiting_;
+  bool input_ended_ = false;
+  Clock::time_point ended_at_{}, kill_at_{};
+};
+
+// What `dsmexec --agent` does.
+int agent_main();
+
+}  // namespace dsm::launch

@@ -1,0 +1,404 @@
+#include "dsm/launch/job.hpp"
+
+#include <fmt/format.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+namespace dsm::launch {
+namespace {
+
+int code_of(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
+
+// A signal that a program brings upon itself; ours never look like it.
+bool is_crash(int status) {
+  if (!WIFSIGNALED(status)) return false;
+  const int signo = WTERMSIG(status);
+  return signo == SIGSEGV || signo == SIGBUS || signo == SIGILL || signo == SIGFPE || signo == SIGABRT || signo == SIGTRAP;
+}
+
+std::string seconds(milliseconds time) { return fmt::format("{:g} s", static_cast<double>(time.count()) / 1000); }
+
+}  // namespace
+
+std::string signal_name(int signo) {
+  const char* name = sigabbrev_np(signo);
+  return name != nullptr ? fmt::format("SIG{}", name) : fmt::format("signal {}", signo);
+}
+
+std::string describe_status(int wait_status) {
+  if (!WIFSIGNALED(wait_status)) return fmt::format("exit code {}", WEXITSTATUS(wait_status));
+  return fmt::format("killed by signal {} ({}){}", WTERMSIG(wait_status), signal_name(WTERMSIG(wait_status)),
+                     WCOREDUMP(wait_status) ? ", core dumped" : "");
+}
+
+std::string rank_list(const std::vector<int>& ranks) {
+  std::string out = ranks.size() == 1 ? "rank " : "ranks ";
+  for (std::size_t i = 0; i < ranks.size();) {
+    std::size_t last = i;
+    while (last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1) ++last;
+    out += fmt::format("{}{}", i == 0 ? "" : ", ", ranks[i]);
+    if (last > i) out += fmt::format("-{}", ranks[last]);
+    i = last + 1;
+  }
+  return out;
+}
+
+Job::Job(Config config, Time now) : config_(std::move(config)), ranks_(config_.hosts.size()) {
+  if (config_.timeout) timeout_at_ = now + *config_.timeout;
+  start_by_ = now + config_.limits.start;
+}
+
+std::string Job::who(int rank) const { return fmt::format("rank {} ({})", rank, config_.hosts[static_cast<std::size_t>(rank)]); }
+
+bool Job::failed(const Rank& rank) const {
+  if (!rank.status) return false;
+  return code_of(*rank.status) != 0 || (rank.joined && !rank.finalized);
+}
+
+template <class Test>
+std::vector<int> Job::ranks_that(Test test) const {
+  std::vector<int> out;
+  for (std::size_t i = 0; i < ranks_.size(); ++i) {
+    if (test(ranks_[i])) out.push_back(static_cast<int>(i));
+  }
+  return out;
+}
+
+// ---- events -----------------------------------------------------------------------------------------------------------
+
+void Job::started(int rank, pid_t pid) {
+  at(rank).started = true;
+  at(rank).pid = pid;
+  if (std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& r) { return r.started; })) start_by_.reset();
+}
+
+void Job::not_started(int rank, const std::string& step, int error, Time now) {
+  const std::string text = strerrordesc_np(error) != nullptr ? strerrordesc_np(error) : fmt::format("error {}", error);
+  start_by_.reset();
+  if (step.substr(0, 4) != "exec") {
+    fail({exit_trouble, rank, fmt::format("{}: {} failed: {}", who(rank), step, text)}, now);
+  } else if (error == ENOENT) {
+    // The file was there when it was looked up: what is missing is the interpreter that it names, or somebody took it away.
+    fail({exit_not_executable, rank,
+          fmt::format("cannot execute '{}': {} (is the interpreter in its first line there?)", config_.program, text)},
+         now);
+  } else {
+    fail({exit_not_executable, rank, fmt::format("cannot execute '{}': {}", config_.program, text)}, now);
+  }
+}
+
+void Job::exited(int rank, int wait_status, bool stopped, Time now) {
+  Rank& r = at(rank);
+  if (r.status) return;
+  r.status = wait_status;
+  r.stopped = stopped && !is_crash(wait_status);
+  r.judge_at = now + config_.limits.settle;
+  to_judge_.push_back(rank);
+  judge(now);
+}
+
+void Job::joined(int rank, Time now) {
+  at(rank).joined = true;
+  if (!first_join_) {
+    first_join_ = now;
+    first_joined_rank_ = rank;
+    join_by_ = now + config_.limits.join;
+  }
+  if (failure_ || stopping_) return;
+  const auto ended = ranks_that([](const Rank& r) { return r.status && !r.joined; });
+  if (!ended.empty() && to_judge_.empty()) {
+    fail({exit_trouble, ended[0],
+          fmt::format("{} ended without dsm_init ({}), and {} waits for it there", who(ended[0]),
+                      describe_status(*at(ended[0]).status), rank_list({rank}))},
+         now);
+  }
+}
+
+void Job::welcomed(Time now) {
+  welcomed_ = true;
+  join_by_.reset();
+  mesh_by_ = now + config_.limits.mesh;
+}
+
+void Job::reported(int rank, net::Report report, Time now) {
+  using Phase = net::Report::Phase;
+  Rank& r = at(rank);
+  const auto peer = static_cast<int>(report.value);
+  const bool peer_is_rank = report.value >= 0 && report.value < static_cast<std::int64_t>(ranks_.size());
+  switch (report.phase) {
+    case Phase::telemetry:
+      return;
+    case Phase::running:
+      r.running = true;
+      if (std::all_of(ranks_.begin(), ranks_.end(), [](const Rank& each) { return each.running; })) mesh_by_.reset();
+      return;
+    case Phase::finalized:
+      r.finalized = true;
+      if (!finalize_by_) finalize_by_ = now + config_.limits.finalize;
+      return;
+    case Phase::lost_peer:
+    case Phase::bad_peer:
+      if (!peer_is_rank || peer == rank) return;
+      if (!r.secondary) r.blames = peer;
+      r.secondary = true;
+      suspect({report.phase == Phase::lost_peer ? Suspicion::Kind::lost : Suspicion::Kind::bad, peer, rank,
+               now + config_.limits.settle});
+      return;
+  }
+}
+
+void Job::channel_ended(int rank, Time now) {
+  Rank& r = at(rank);
+  r.channel_ended = true;
+  if (r.status) {
+    judge(now);
+  } else if (!r.finalized && !r.secondary) {
+    suspect({Suspicion::Kind::silent, rank, rank, now + 2 * config_.limits.settle});
+  }
+}
+
+void Job::agent_lost(const std::string& host, const std::string& how, Time now) {
+  agent_gone_ = true;
+  const auto lost = ranks_that([](const Rank& r) { return r.started && !r.status; });
+  fail({exit_trouble, -1,
+        fmt::format("the agent on host {} was lost ({}){}", host, how,
+                    lost.empty() ? "" : ", and with it " + rank_list(lost))},
+       now);
+}
+
+void Job::agent_done() { agent_gone_ = true; }
+
+void Job::interrupted(int signo, Time now) {
+  if (interrupted_by_ != 0) {  // asked twice: no more patience
+    kill_at_ = now;
+    tick(now);
+    return;
+  }
+  interrupted_by_ = signo;
+  stop(signo, now);
+}
+
+void Job::trouble(std::string line, Time now) { fail({exit_trouble, -1, std::move(line)}, now); }
+
+// ---- judging ----------------------------------------------------------------------------------------------------------
+
+void Job::fail(Failure failure, Time now) {
+  if (failure_ || interrupted_by_ != 0 || timed_out_) return;  // only the first counts
+  failure_ = std::move(failure);
+  stop(SIGTERM, now);
+}
+
+void Job::stop(int signo, Time now) {
+  stopping_ = true;
+  suspicions_.clear();
+  start_by_.reset();
+  join_by_.reset();
+  mesh_by_.reset();
+  finalize_by_.reset();
+  timeout_at_.reset();
+  commands_.push_back({Command::Kind::signal, signo});
+  Time softly_until = now + config_.limits.grace;
+  if (signo != SIGTERM && !term_at_) {
+    term_at_ = softly_until;
+    softly_until += config_.limits.grace;
+  }
+  if (!kill_at_ && !gone_by_) kill_at_ = softly_until;
+}
+
+void Job::judge(Time now) {
+  while (!to_judge_.empty()) {
+    const Rank& r = at(to_judge_.front());
+    if (r.joined && !r.channel_ended && now < r.judge_at) return;
+    const int rank = to_judge_.front();
+    to_judge_.erase(to_judge_.begin());
+    judge_exit(rank, now);
+  }
+}
+
+void Job::judge_exit(int rank, Time now) {
+  const Rank& r = at(rank);
+  if (failure_ || stopping_) return;
+  if (r.secondary && failed(r)) return;  // the suspicion that it raised has its own deadline
+  const int code = code_of(*r.status);
+  if (code != 0) {
+    fail({code, rank, fmt::format("{} failed: {}", who(rank), describe_status(*r.status))}, now);
+  } else if (r.joined && !r.finalized) {
+    fail({exit_trouble, rank, fmt::format("{} left without dsm_finalize (exit code 0)", who(rank))}, now);
+  } else if (!r.joined && waiting_to_join()) {
+    fail({exit_trouble, rank,
+          fmt::format("{} ended without dsm_init (exit code 0), and {} waits for it there", who(rank),
+                      rank_list(ranks_that([](const Rank& other) { return other.joined; })))},
+         now);
+  }
+}
+
+void Job::suspect(Suspicion suspicion) {
+  if (failure_ || stopping_) return;
+  const auto same = [&](const Suspicion& s) { return s.suspect == suspicion.suspect && s.kind == suspicion.kind; };
+  if (std::none_of(suspicions_.begin(), suspicions_.end(), same)) suspicions_.push_back(suspicion);
+}
+
+void Job::check_suspicions(Time now) {
+  for (std::size_t i = 0; i < suspicions_.size() && !stopping_; ++i) {
+    if (now < suspicions_[i].deadline) continue;
+    const Suspicion due = suspicions_[i];
+    // An exit that waits to be judged will explain it, or not, within a moment.
+    if (!to_judge_.empty()) {
+      suspicions_[i].deadline = at(to_judge_.front()).judge_at;
+      continue;
+    }
+    suspicions_.erase(suspicions_.begin() + static_cast<std::ptrdiff_t>(i--));
+    blame(due, now);
+  }
+}
+
+// Nothing has explained the suspicion in time. Whoever is blamed may itself blame another: the end of that chain counts.
+void Job::blame(const Suspicion& suspicion, Time now) {
+  int culprit = suspicion.suspect;
+  for (std::size_t steps = 0; at(culprit).secondary && at(culprit).blames >= 0; ++steps) {
+    culprit = at(culprit).blames;
+    if (steps < ranks_.size()) continue;
+    fail({exit_trouble, suspicion.by,
+          fmt::format("{} and {} lost the connection between them", who(suspicion.by), who(suspicion.suspect))},
+         now);
+    return;
+  }
+  const Rank& by = at(suspicion.by);
+  std::string text;
+  if (suspicion.kind == Suspicion::Kind::bad) {
+    text = fmt::format("{} broke the protocol, says rank {}", who(culprit), suspicion.by);
+  } else if (suspicion.kind == Suspicion::Kind::silent) {
+    text = fmt::format("{} left the job without dsm_finalize, though its process goes on", who(culprit));
+  } else if (at(culprit).status) {
+    text = fmt::format("{} lost its connection to {}, which has ended with {}", who(suspicion.by), who(culprit),
+                       describe_status(*at(culprit).status));
+  } else {
+    text = fmt::format("{} closed its connection to rank {}, though its process goes on", who(culprit), suspicion.by);
+  }
+  const int code = by.status && code_of(*by.status) != 0 ? code_of(*by.status) : exit_trouble;
+  fail({code, culprit, std::move(text)}, now);
+}
+
+void Job::check_phases(Time now) {
+  const auto past = [now](const std::optional<Time>& deadline) { return deadline && now >= *deadline; };
+  const Limits& limits = config_.limits;
+  if (past(timeout_at_)) {
+    timeout_at_.reset();
+    fail({exit_timeout, -1, fmt::format("timeout after {}", seconds(*config_.timeout))}, now);
+    timed_out_ = failure_ && failure_->code == exit_timeout;
+  } else if (past(start_by_)) {
+    const auto late = ranks_that([](const Rank& r) { return !r.started; });
+    fail({exit_trouble, -1,
+          fmt::format("the agent on host {} has not started {} within {}", config_.hosts[static_cast<std::size_t>(late[0])],
+                      rank_list(late), seconds(limits.start))},
+         now);
+  } else if (past(join_by_)) {
+    const auto late = ranks_that([](const Rank& r) { return !r.joined; });
+    fail({exit_trouble, late[0],
+          fmt::format("{} did not come to dsm_init within {} of the first ({}); the first that is missing: {}", rank_list(late),
+                      seconds(limits.join), who(first_joined_rank_), who(late[0]))},
+         now);
+  } else if (past(mesh_by_)) {
+    const auto late = ranks_that([](const Rank& r) { return !r.running && !r.status; });
+    mesh_by_.reset();
+    if (late.empty()) return;
+    fail({exit_trouble, late[0],
+          fmt::format("{} did not connect to the other ranks within {} (dsm_init); the first: {}", rank_list(late),
+                      seconds(limits.mesh), who(late[0]))},
+         now);
+  } else if (past(finalize_by_)) {
+    const auto late = ranks_that([](const Rank& r) { return r.joined && !r.finalized && !r.status; });
+    finalize_by_.reset();
+    if (late.empty()) return;
+    fail({exit_trouble, late[0],
+          fmt::format("{} did not come out of dsm_finalize within {} of the first; the first that is missing: {}",
+                      rank_list(late), seconds(limits.finalize), who(late[0]))},
+         now);
+  }
+}
+
+void Job::tick(Time now, bool held_up) {
+  judge(now);
+  if (!stopping_) check_suspicions(now);
+  if (!stopping_) check_phases(now);
+  if (term_at_ && now >= *term_at_) {
+    term_at_.reset();
+    commands_.push_back({Command::Kind::signal, SIGTERM});
+  }
+  if (kill_at_ && now >= *kill_at_) {
+    kill_at_.reset();
+    term_at_.reset();
+    commands_.push_back({Command::Kind::kill, SIGKILL});
+    gone_by_ = now + config_.limits.killed;
+  }
+  if (gone_by_ && now >= *gone_by_) {
+    if (held_up) {
+      gone_by_ = now + config_.limits.killed;
+    } else {
+      gave_up_ = true;
+      gone_by_.reset();
+    }
+  }
+}
+
+// ---- what follows -----------------------------------------------------------------------------------------------------
+
+std::vector<Job::Command> Job::take_commands() { return std::exchange(commands_, {}); }
+
+Time Job::next_deadline() const {
+  Time first = Time::max();
+  for (const auto& deadline : {timeout_at_, start_by_, join_by_, mesh_by_, finalize_by_, term_at_, kill_at_, gone_by_}) {
+    if (deadline) first = std::min(first, *deadline);
+  }
+  for (const Suspicion& suspicion : suspicions_) first = std::min(first, suspicion.deadline);
+  if (!to_judge_.empty()) first = std::min(first, at(to_judge_.front()).judge_at);
+  return first;
+}
+
+bool Job::over() const {
+  if (gave_up_) return true;
+  if (!agent_gone_ || !to_judge_.empty()) return false;
+  return stopping_ || suspicions_.empty();
+}
+
+int Job::exit_code() const {
+  if (interrupted_by_ != 0) return 128 + interrupted_by_;
+  return failure_ ? failure_->code : 0;
+}
+
+std::vector<std::string> Job::summary() const {
+  if (!failure_ && interrupted_by_ == 0) return {};
+  std::vector<std::string> lines;
+  const int first = failure_ ? failure_->rank : -1;
+  const bool first_has_ended = first >= 0 && at(first).status && !at(first).stopped;
+  std::string text = failure_ ? failure_->text : fmt::format("ended by {}", signal_name(interrupted_by_));
+  const auto stopped = ranks_that([](const Rank& r) { return r.status && r.stopped; });
+  if (!stopped.empty()) text += fmt::format("; dsmexec stopped {}", rank_list(stopped));
+  lines.push_back(std::move(text));
+  constexpr std::size_t most = 8;
+  std::size_t more = 0;
+  for (std::size_t i = 0; i < ranks_.size(); ++i) {
+    const Rank& r = ranks_[i];
+    const auto rank = static_cast<int>(i);
+    if (!failed(r) || r.stopped || (rank == first && first_has_ended)) continue;
+    if (lines.size() > most) {
+      ++more;
+    } else if (r.secondary) {
+      lines.push_back(fmt::format("{} lost rank {} and then ended: {}", who(rank), r.blames, describe_status(*r.status)));
+    } else {
+      lines.push_back(fmt::format("{} failed too: {}", who(rank), describe_status(*r.status)));
+    }
+  }
+  if (more > 0) lines.push_back(fmt::format("{} more ranks failed too", more));
+  if (gave_up_) {
+    const auto left = ranks_that([](const Rank& r) { return r.started && !r.status; });
+    lines.push_back(left.empty() ? "some processes of the job could not be ended"
+                                 : fmt::format("{} could not be ended", rank_list(left)));
+  }
+  return lines;
+}
+
+}  // namespace dsm::launch

@@ -1,0 +1,137 @@
+// dsmexec - starts a program on many machines and sees it through (interfaces of the pieces: launch/*.hpp).
+//
+//   $ dsmexec -n 2 machine_file echo hello
+//   [Proc 0 : localhost : stdout] hello
+//   [Proc 1 : localhost : stdout] hello
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <pwd.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+
+#include "dsm/launch/agent.hpp"
+#include "dsm/launch/machine_file.hpp"
+#include "dsm/launch/options.hpp"
+#include "dsm/launch/program.hpp"
+#include "dsm/launch/runner.hpp"
+
+namespace dsm::launch {
+namespace {
+
+// Why the job cannot be started, and the exit code that says so.
+struct Refused {
+  int code;
+  std::string why;
+};
+
+std::string user_name() {
+  const passwd* entry = ::getpwuid(::geteuid());
+  return entry != nullptr ? entry->pw_name : std::to_string(::geteuid());
+}
+
+std::string environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value != nullptr ? value : "";
+}
+
+bool is_folder(const std::string& path) {
+  std::error_code error;
+  return std::filesystem::is_directory(path, error);
+}
+
+// The folder of --output DIR is made if it is not there; its parent is not.
+void make_output_folder(const std::string& output) {
+  if (output == "tag" || output == "plain" || is_folder(output)) return;
+  if (::mkdir(output.c_str(), 0777) != 0) {
+    throw Refused{exit_trouble, fmt::format("--output {}: cannot make this folder: {}", output, std::strerror(errno))};
+  }
+}
+
+// For measurements: how long waiting threads of ranks spin, in microseconds.
+std::optional<std::uint32_t> forced_spin() {
+  const std::string text = environment("DSMEXEC_SPIN_US");
+  if (text.empty()) return std::nullopt;
+  std::uint32_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value > 1'000'000) {
+    throw Refused{exit_trouble, fmt::format("DSMEXEC_SPIN_US={}: microseconds from 0 to 1000000 are needed", text)};
+  }
+  return value;
+}
+
+Runner::Plan make_plan(Options options) {
+  const auto machines = read_machine_file(options.machine_file);
+  require_local(machines, options.machine_file, own_names(), user_name());
+  Runner::Plan plan;
+  plan.hosts = place(machines, options.ranks);
+  if (plan.hosts.size() > static_cast<std::size_t>(max_job_ranks)) {
+    throw Refused{exit_trouble, fmt::format("{} stands for {} ranks, more than {}: say -n", options.machine_file,
+                                            plan.hosts.size(), max_job_ranks)};
+  }
+  if (!options.wdir.empty() && !is_folder(options.wdir)) {
+    throw Refused{exit_trouble, fmt::format("--wdir {}: there is no such folder", options.wdir)};
+  }
+  plan.spin_us = forced_spin();
+  const char* path = std::getenv("PATH");
+  const Program program = find_program(options.program, options.wdir, own_folder(), path != nullptr ? path : "/usr/bin:/bin");
+  if (program.code != 0) throw Refused{program.code, program.why};
+  plan.program = program.path;
+  make_output_folder(options.output);
+  plan.options = std::move(options);
+  return plan;
+}
+
+// A standard descriptor that was closed would be taken by the next open(). Each gets one on which its own use fails.
+void fill_standard_descriptors() {
+  for (const int fd : {0, 1, 2}) {
+    if (::fcntl(fd, F_GETFD) == -1) (void)!::open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY);
+  }
+}
+
+int complain(int code, const std::string& why) {
+  fmt::print(stderr, "dsmexec: {}\n", why);
+  return code;
+}
+
+[[noreturn]] void die_of(int signo) {
+  ::signal(signo, SIG_DFL);
+  const sigset_t set = ipc::signal_set({signo});
+  ::raise(signo);
+  ::sigprocmask(SIG_UNBLOCK, &set, nullptr);
+  ::_exit(128 + signo);
+}
+
+int run(const std::vector<std::string>& arguments) {
+  Options options = parse_options(arguments);
+  if (options.help || options.version) {
+    fmt::print("{}", options.help ? help_text() : version_text());
+    return std::fflush(stdout) == 0 ? 0 : exit_trouble;
+  }
+  Runner runner(make_plan(std::move(options)));
+  const int code = runner.run();
+  if (runner.die_of() != 0) die_of(runner.die_of());
+  return code;
+}
+
+}  // namespace
+}  // namespace dsm::launch
+
+int main(int argc, char** argv) {
+  using namespace dsm::launch;
+  fill_standard_descriptors();
+  const std::vector<std::string> arguments(argv + 1, argv + argc);
+  try {
+    return arguments == std::vector<std::string>{"--agent"} ? agent_main() : run(arguments);
+  } catch (const Refused& refused) {
+    return complain(refused.code, refused.why);
+  } catch (const std::exception& error) {  // misuse among them: its text is one line
+    return complain(exit_trouble, error.what());
+  }
+}

@@ -1,0 +1,177 @@
+#include "dsm/launch/options.hpp"
+
+#include <fmt/format.h>
+
+#include <boost/program_options.hpp>
+#include <charconv>
+#include <cmath>
+
+namespace dsm::launch {
+namespace {
+
+namespace po = boost::program_options;
+
+constexpr std::uint64_t page = 4096;
+constexpr const char* hint = " (see dsmexec --help)";
+
+po::options_description visible_options() {
+  po::options_description all("options");
+  auto add = all.add_options();
+  add("ranks,n", po::value<std::string>()->value_name("N"), "start N ranks (default: one for each slot of machine_file)");
+  add("protocol,p", po::value<std::string>()->value_name("msi|migrate"), "how pages move (default: msi)");
+  add("size", po::value<std::string>()->value_name("BYTES"), "size of the shared region: K, M, G or T may follow (default: 1G)");
+  add("timeout", po::value<std::string>()->value_name("SECONDS"), "end the job after so long, with exit code 124");
+  add("output", po::value<std::string>()->value_name("tag|plain|DIR"),
+      "tag each line with its rank, or not, or write a file for each rank and stream into DIR (default: tag)");
+  add("wdir", po::value<std::string>()->value_name("DIR"), "start the ranks in DIR");
+  add("open-rendezvous", "let any program exchange data on the rendezvous port, without the job's key");
+  add("verbose,v", "say what happens, and who knocks without a key");
+  add("help,h", "this text");
+  add("version", "the version");
+  return all;
+}
+
+// Boost would look for options behind the first positional too. As an extra style parser, asked before all others, this
+// takes everything from machine_file on. A lone token is left to Boost: as one of several calls it asks with one token whether
+// an option's value looks like an option itself, and it must hear "no".
+std::vector<po::option> take_positionals(std::vector<std::string>& arguments) {
+  std::vector<po::option> taken;
+  if (arguments.size() < 2) return taken;
+  const std::string& first = arguments.front();
+  if (!first.empty() && first.front() == '-' && first != "-") return taken;
+  for (std::size_t i = 0; i < arguments.size(); ++i) {
+    po::option option;
+    option.position_key = static_cast<int>(i);
+    option.value.push_back(arguments[i]);
+    option.original_tokens.push_back(arguments[i]);
+    taken.push_back(std::move(option));
+  }
+  arguments.clear();
+  return taken;
+}
+
+int parse_ranks(const std::string& text) {
+  int value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc() || end != text.data() + text.size() || value < 1 || value > max_job_ranks) {
+    throw UsageError(fmt::format("-n {}: the number of ranks is 1 to {}{}", text, max_job_ranks, hint));
+  }
+  return value;
+}
+
+std::chrono::milliseconds parse_timeout(const std::string& text) {
+  constexpr double most = 1e9;  // seconds: some thirty years
+  double seconds = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
+  if (error != std::errc() || end != text.data() + text.size() || !(seconds > 0) || seconds > most) {
+    throw UsageError(fmt::format("--timeout {}: a number of seconds greater than 0 is needed{}", text, hint));
+  }
+  return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
+}
+
+// Boost's texts, in one line each and in our words.
+std::string misuse(const po::error& error) {
+  if (const auto* unknown = dynamic_cast<const po::unknown_option*>(&error)) {
+    return fmt::format("unknown option '{}'{}", unknown->get_option_name(), hint);
+  }
+  if (const auto* twice = dynamic_cast<const po::multiple_occurrences*>(&error)) {
+    return fmt::format("option '{}' is given twice{}", twice->get_option_name(), hint);
+  }
+  return std::string(error.what()) + hint;
+}
+
+po::variables_map parse(const std::vector<std::string>& arguments, std::vector<std::string>& positionals) {
+  po::options_description all;
+  all.add(visible_options()).add_options()("positional", po::value<std::vector<std::string>>());
+  po::positional_options_description rest;
+  rest.add("positional", -1);
+  po::variables_map values;
+  try {
+    const auto style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
+    const auto parsed = po::command_line_parser(arguments)
+                            .options(all)
+                            .positional(rest)
+                            .style(style)
+                            .extra_style_parser(take_positionals)
+                            .run();
+    // Taken from the tokens, not from the map: there, an empty argument could not be told from none.
+    for (const po::option& option : parsed.options) {
+      if (option.position_key >= 0) positionals.insert(positionals.end(), option.value.begin(), option.value.end());
+    }
+    po::store(parsed, values);
+    po::notify(values);
+  } catch (const po::error& error) {
+    throw UsageError(misuse(error));
+  }
+  return values;
+}
+
+}  // namespace
+
+std::uint64_t parse_size(std::string_view text) {
+  constexpr std::uint64_t most = std::uint64_t{1} << 40;
+  const auto bad = [text] {
+    return UsageError(fmt::format("--size {}: a number of bytes from 1 to 1T is needed, as in 64M{}", text, hint));
+  };
+  std::uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (error != std::errc()) throw bad();
+  const std::string_view suffix = text.substr(static_cast<std::size_t>(end - text.data()));
+  unsigned shift = 0;
+  if (!suffix.empty()) {
+    const auto at = std::string_view("KMGTkmgt").find(suffix);
+    if (suffix.size() != 1 || at == std::string_view::npos) throw bad();
+    shift = static_cast<unsigned>(at % 4 + 1) * 10;
+  }
+  if (value == 0 || value > (most >> shift)) throw bad();
+  return ((value << shift) + page - 1) / page * page;
+}
+
+Options parse_options(const std::vector<std::string>& arguments) {
+  std::vector<std::string> positionals;
+  const po::variables_map values = parse(arguments, positionals);
+  Options out;
+  out.help = values.count("help") != 0;
+  out.version = values.count("version") != 0;
+  if (out.help || out.version) return out;
+
+  const auto text = [&values](const char* name) -> const std::string* {
+    return values.count(name) != 0 ? &values[name].as<std::string>() : nullptr;
+  };
+  if (const auto* ranks = text("ranks")) out.ranks = parse_ranks(*ranks);
+  if (const auto* protocol = text("protocol"); protocol != nullptr && !core::parse(*protocol, out.protocol)) {
+    throw UsageError(fmt::format("--protocol {}: msi or migrate is needed{}", *protocol, hint));
+  }
+  if (const auto* size = text("size")) out.size = parse_size(*size);
+  if (const auto* timeout = text("timeout")) out.timeout = parse_timeout(*timeout);
+  if (const auto* output = text("output")) out.output = *output;
+  if (const auto* wdir = text("wdir")) out.wdir = *wdir;
+  if (out.output.empty()) throw UsageError(fmt::format("--output needs tag, plain or the name of a folder{}", hint));
+  out.open_rendezvous = values.count("open-rendezvous") != 0;
+  out.verbose = values.count("verbose") != 0;
+  if (positionals.empty()) throw UsageError(fmt::format("no machine_file and no program are given{}", hint));
+  if (positionals.size() == 1) throw UsageError(fmt::format("no program is given after machine_file '{}'{}", positionals[0], hint));
+  out.machine_file = positionals[0];
+  out.program = positionals[1];
+  out.arguments.assign(positionals.begin() + 2, positionals.end());
+  return out;
+}
+
+std::string help_text() {
+  return fmt::format(
+      "usage: dsmexec [options] machine_file program [arguments]\n\n"
+      "Starts `program` once for each rank on the machines that machine_file names, one per line. Options end at\n"
+      "machine_file: what follows `program` is the program's. A program name without '/' is looked up beside dsmexec,\n"
+      "then on PATH.\n\n{}\n"
+      "Exit code: 0 if every rank ended with 0, else that of the rank that failed first (128 + signal if a signal\n"
+      "ended it); 124 timeout, 125 dsmexec failed or was misused, 126 program not executable, 127 not found.\n",
+      [] {
+        std::ostringstream text;
+        text << visible_options();
+        return text.str();
+      }());
+}
+
+std::string version_text() { return "dsmexec 0.1\n"; }
+
+}  // namespace dsm::launch

@@ -1,0 +1,47 @@
+// dsm/launch/options.hpp - the command line of dsmexec as a value.
+//
+// Called once by main. Misuse is a UsageError whose text is one line. Not async-signal-safe.
+#pragma once
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "dsm/core/coherence.hpp"
+
+namespace dsm::launch {
+
+inline constexpr int max_job_ranks = 256;  // ranks of a program that knows nothing of the DSM; a DSM job has at most 64
+
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+struct Options {
+  bool help = false, version = false;  // then nothing else is set
+  int ranks = 0;                       // 0: one for each slot of the machine_file
+  core::Protocol protocol = core::Protocol::msi;
+  std::uint64_t size = std::uint64_t{1} << 30;         // of the region, bytes; a multiple of the page size
+  std::optional<std::chrono::milliseconds> timeout{};  // for the whole job
+  std::string output = "tag";                          // "tag", "plain", or a folder
+  std::string wdir{};                                  // empty: where dsmexec was called
+  bool open_rendezvous = false;
+  bool verbose = false;
+  std::string machine_file{};
+  std::string program{};
+  std::vector<std::string> arguments{};  // of the program, without its name; byte for byte
+};
+
+// `arguments` without dsmexec's own name. Options end at machine_file. Throws UsageError.
+[[nodiscard]] Options parse_options(const std::vector<std::string>& arguments);
+
+// "64", "16K", "1G": bytes, from 1 to 1T, rounded up to whole pages. Throws UsageError.
+[[nodiscard]] std::uint64_t parse_size(std::string_view text);
+
+[[nodiscard]] std::string help_text();
+[[nodiscard]] std::string version_text();
+
+}  // namespace dsm::launch

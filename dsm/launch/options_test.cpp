@@ -1,0 +1,108 @@
+#include "dsm/launch/options.hpp"
+
+#include <gtest/gtest.h>
+
+namespace dsm::launch {
+namespace {
+
+using Words = std::vector<std::string>;
+
+std::string refusal(const Words& arguments) {
+  try {
+    (void)parse_options(arguments);
+  } catch (const UsageError& error) {
+    return error.what();
+  }
+  return "accepted";
+}
+
+TEST(Options, EverythingAfterTheProgramIsTheProgramsOwn) {
+  const Options options = parse_options({"-n", "2", "-v", "hosts", "prog", "-n", "3", "--help", "-x", "--", "", "--size=0"});
+  EXPECT_EQ(options.ranks, 2);
+  EXPECT_TRUE(options.verbose);
+  EXPECT_FALSE(options.help);
+  EXPECT_EQ(options.machine_file, "hosts");
+  EXPECT_EQ(options.program, "prog");
+  EXPECT_EQ(options.arguments, (Words{"-n", "3", "--help", "-x", "--", "", "--size=0"}));
+}
+
+TEST(Options, OptionsEndAtMachineFileEvenBeforeTheProgram) {
+  const Options options = parse_options({"hosts", "-n", "x"});
+  EXPECT_EQ(options.program, "-n");
+  EXPECT_EQ(options.ranks, 0);
+}
+
+TEST(Options, DoubleDashMayStandBeforeMachineFile) {
+  const Options options = parse_options({"-n", "2", "--", "hosts", "prog", "--", "-v"});
+  EXPECT_EQ(options.machine_file, "hosts");
+  EXPECT_EQ(options.arguments, (Words{"--", "-v"}));
+}
+
+TEST(Options, ValuesMayLookLikeAnything) {
+  const Options options = parse_options({"--output", "size", "--wdir=output", "-pmigrate", "hosts", "prog"});
+  EXPECT_EQ(options.output, "size");
+  EXPECT_EQ(options.wdir, "output");
+  EXPECT_EQ(options.protocol, core::Protocol::migrate);
+}
+
+TEST(Options, Defaults) {
+  const Options options = parse_options({"hosts", "prog"});
+  EXPECT_EQ(options.ranks, 0);
+  EXPECT_EQ(options.protocol, core::Protocol::msi);
+  EXPECT_EQ(options.size, 1u << 30);
+  EXPECT_EQ(options.output, "tag");
+  EXPECT_FALSE(options.timeout.has_value());
+  EXPECT_TRUE(options.arguments.empty());
+}
+
+TEST(Options, HelpAndVersionNeedNothingElse) {
+  EXPECT_TRUE(parse_options({"--help"}).help);
+  EXPECT_TRUE(parse_options({"-h"}).help);
+  EXPECT_TRUE(parse_options({"--version"}).version);
+  EXPECT_NE(help_text().find("--open-rendezvous"), std::string::npos);
+}
+
+TEST(Options, MisuseIsOneLine) {
+  const std::vector<std::pair<Words, std::string>> cases = {
+      {{}, "no machine_file"},
+      {{"hosts"}, "no program"},
+      {{"--frobnicate", "hosts", "prog"}, "unknown option '--frobnicate'"},
+      {{"--siz", "1G", "hosts", "prog"}, "unknown option"},
+      {{"-n", "0", "hosts", "prog"}, "-n 0"},
+      {{"-n", "-1", "hosts", "prog"}, ""},
+      {{"-n", "257", "hosts", "prog"}, "-n 257"},
+      {{"-n", "2x", "hosts", "prog"}, "-n 2x"},
+      {{"-n", "2", "-n", "3", "hosts", "prog"}, "twice"},
+      {{"-n"}, ""},
+      {{"-p", "mesi", "hosts", "prog"}, "--protocol mesi"},
+      {{"--timeout", "0", "hosts", "prog"}, "--timeout 0"},
+      {{"--timeout", "nan", "hosts", "prog"}, "--timeout nan"},
+      {{"--timeout", "5m", "hosts", "prog"}, "--timeout 5m"},
+      {{"--output", "", "hosts", "prog"}, ""},
+      {{"--verbose=3", "hosts", "prog"}, ""},
+  };
+  for (const auto& [arguments, part] : cases) {
+    const std::string why = refusal(arguments);
+    EXPECT_NE(why, "accepted") << part;
+    EXPECT_NE(why.find(part), std::string::npos) << why;
+    EXPECT_EQ(why.find('\n'), std::string::npos) << why;
+  }
+}
+
+TEST(Options, SizesAreChecked) {
+  EXPECT_EQ(parse_size("4096"), 4096u);
+  EXPECT_EQ(parse_size("1"), 4096u);
+  EXPECT_EQ(parse_size("5K"), 8192u);
+  EXPECT_EQ(parse_size("64m"), 64u << 20);
+  EXPECT_EQ(parse_size("1T"), std::uint64_t{1} << 40);
+  for (const char* bad : {"", "0", "0G", "1P", "abc", "-1", "1.5G", "1025G", "2T", "99999999999999999999", "18446744073709551615T", "1GB", "G"}) {
+    EXPECT_THROW((void)parse_size(bad), UsageError) << bad;
+  }
+}
+
+TEST(Options, TimeoutsMayBeFractions) {
+  EXPECT_EQ(parse_options({"--timeout", "0.25", "hosts", "prog"}).timeout, std::chrono::milliseconds(250));
+}
+
+}  // namespace
+}  // namespace dsm::launch

@@ -1,0 +1,78 @@
+#include "dsm/launch/processes.hpp"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <array>
+#include <charconv>
+#include <cstring>
+#include <map>
+#include <memory>
+#include <string_view>
+
+#include "ipc/error.hpp"
+#include "ipc/fd.hpp"
+#include "ipc/spawn.hpp"
+
+namespace dsm::launch {
+namespace {
+
+struct Entry {
+  pid_t pid = 0, parent = 0;
+  bool zombie = false;
+};
+
+// The first fields of /proc/PID/stat (proc(5)): "pid (name) state ppid ..."; the name may hold anything, parentheses too.
+bool read_stat(const char* pid_text, Entry& out) {
+  std::array<char, 512> buffer{};
+  const std::string path = std::string("/proc/") + pid_text + "/stat";
+  const ipc::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return false;
+  const ssize_t size = ipc::read_full(file.get(), buffer.data(), buffer.size());
+  if (size <= 0) return false;
+  std::string_view text(buffer.data(), static_cast<std::size_t>(size));
+  const auto name_end = text.rfind(") ");
+  if (name_end == std::string_view::npos || name_end + 5 > text.size()) return false;
+  out.zombie = text[name_end + 2] == 'Z' || text[name_end + 2] == 'X';
+  const char* const parent = text.data() + name_end + 4;
+  const char* const end = text.data() + text.size();
+  std::from_chars(pid_text, pid_text + std::strlen(pid_text), out.pid);
+  return std::from_chars(parent, end, out.parent).ec == std::errc();
+}
+
+}  // namespace
+
+void become_subreaper() { ipc::check(::prctl(PR_SET_CHILD_SUBREAPER, 1), "prctl PR_SET_CHILD_SUBREAPER"); }
+
+std::vector<pid_t> descendants(pid_t root, const std::set<pid_t>& except) {
+  std::multimap<pid_t, Entry> children;
+  const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir("/proc"), &::closedir);
+  if (!folder) ipc::throw_errno("opendir /proc");
+  while (const dirent* entry = ::readdir(folder.get())) {
+    Entry process;
+    if (entry->d_name[0] < '1' || entry->d_name[0] > '9' || !read_stat(entry->d_name, process)) continue;
+    children.emplace(process.parent, process);
+  }
+  std::vector<pid_t> out, roots = {root};
+  while (!roots.empty()) {
+    const auto [first, last] = children.equal_range(roots.back());
+    roots.pop_back();
+    for (auto child = first; child != last; ++child) {
+      if (except.count(child->second.pid) != 0) continue;
+      roots.push_back(child->second.pid);  // a zombie's threads are gone, and so are its children; harmless
+      if (!child->second.zombie) out.push_back(child->second.pid);
+    }
+  }
+  return out;
+}
+
+std::size_t signal_descendants(pid_t root, int signo, const std::set<pid_t>& except) {
+  const auto found = descendants(root, except);
+  for (const pid_t pid : found) ::kill(pid, signo);
+  return found.size();
+}
+
+}  // namespace dsm::launch

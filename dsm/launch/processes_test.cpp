@@ -1,0 +1,56 @@
+#include "dsm/launch/processes.hpp"
+
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <string>
+
+#include "ipc/spawn.hpp"
+
+namespace dsm::launch {
+namespace {
+
+// A shell whose grandchild leaves group and session; both report their pids, then hold the pipe open.
+struct Family {
+  Family() {
+    ipc::Pipe out = ipc::make_pipe();
+    ipc::SpawnOptions options;
+    options.arguments = {"sh", "-c", "setsid sh -c 'echo $$; exec tail -f /dev/null' & wait"};
+    options.standard_output = out.write.get();
+    parent = ipc::spawn(options);
+    out.write.reset();
+    std::string text;
+    char c = 0;
+    while (ipc::read_full(out.read.get(), &c, 1) == 1 && c != '\n') text += c;
+    grandchild = std::stoi(text);
+  }
+  pid_t parent = 0, grandchild = 0;
+};
+
+bool contains(const std::vector<pid_t>& list, pid_t pid) { return std::find(list.begin(), list.end(), pid) != list.end(); }
+
+TEST(Processes, DescendantsAreFoundAcrossSessionsAndAfterTheirParentsDeath) {
+  become_subreaper();
+  const std::vector<pid_t> before = descendants(::getpid());
+  EXPECT_TRUE(before.empty());
+  const Family family;
+  EXPECT_TRUE(contains(descendants(::getpid()), family.parent));
+  EXPECT_TRUE(contains(descendants(::getpid()), family.grandchild));
+  EXPECT_TRUE(descendants(::getpid(), {family.parent}).empty());
+  EXPECT_FALSE(contains(descendants(family.grandchild), family.parent));
+
+  ASSERT_EQ(::kill(family.parent, SIGKILL), 0);
+  ASSERT_EQ(::waitpid(family.parent, nullptr, 0), family.parent);
+  EXPECT_TRUE(contains(descendants(::getpid()), family.grandchild)) << "it must have come to us";
+  while (signal_descendants(::getpid(), SIGKILL) > 0) {
+    while (::waitpid(-1, nullptr, WNOHANG) > 0) continue;
+  }
+  while (::waitpid(-1, nullptr, 0) > 0) continue;
+  EXPECT_TRUE(descendants(::getpid()).empty());
+}
+
+}  // namespace
+}  // namespace dsm::launch

@@ -1,0 +1,63 @@
+#include "dsm/launch/program.hpp"
+
+#include <fmt/format.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+
+#include "dsm/launch/job.hpp"
+
+namespace dsm::launch {
+namespace {
+
+// 0, or the errno that execve would give.
+int executable(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return errno;
+  if (S_ISDIR(status.st_mode)) return EISDIR;
+  return ::access(path.c_str(), X_OK) == 0 ? 0 : errno;
+}
+
+bool is_missing(int error) { return error == ENOENT || error == ENOTDIR; }
+
+Program refused(const std::string& name, int error) {
+  if (is_missing(error)) return {{}, exit_not_found, fmt::format("program '{}' not found", name)};
+  return {{}, exit_not_executable, fmt::format("cannot execute '{}': {}", name, std::strerror(error))};
+}
+
+}  // namespace
+
+Program find_program(const std::string& name, const std::string& wdir, const std::string& beside,
+                     const std::string& search_path) {
+  if (name.find('/') != std::string::npos) {
+    const int error = executable(name.front() == '/' || wdir.empty() ? name : wdir + "/" + name);
+    return error == 0 ? Program{name, 0, {}} : refused(name, error);
+  }
+  int first_error = ENOENT;
+  const auto look = [&](const std::string& folder) {
+    if (name.empty()) return std::string();
+    const std::string path = (std::filesystem::absolute(folder.empty() ? "." : folder) / name).string();
+    const int error = executable(path);
+    if (error != 0 && !is_missing(error) && first_error == ENOENT) first_error = error;
+    return error == 0 ? path : std::string();
+  };
+  if (const std::string path = look(beside); !path.empty()) return {path, 0, {}};
+  for (std::size_t begin = 0; begin <= search_path.size();) {
+    const std::size_t end = std::min(search_path.find(':', begin), search_path.size());
+    if (const std::string path = look(search_path.substr(begin, end - begin)); !path.empty()) return {path, 0, {}};
+    begin = end + 1;
+  }
+  // A folder of that name on the way is no program that somebody meant.
+  if (first_error == EISDIR) first_error = ENOENT;
+  Program none = refused(name, first_error);
+  if (first_error == ENOENT) none.why += " (looked beside dsmexec and on PATH)";
+  return none;
+}
+
+std::string own_folder() { return std::filesystem::read_symlink("/proc/self/exe").parent_path().string(); }
+
+}  // namespace dsm::launch

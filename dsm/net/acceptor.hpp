@@ -1,0 +1,77 @@
+// dsm/net/acceptor.hpp - the door: a listening socket that lets in only those who know the key.
+//
+// Strangers, scanners and slow clients are bounded in number, in time and in bytes, and never stall others: every
+// handshake is a non-blocking value. When the door is full, the oldest is dropped for a new one, but nobody before a
+// quarter of a second has passed, or a whole one if he began the handshake properly: else a crowd of strangers would push
+// out those who have the key. For a poll loop: add_to() the poll set, wait until something happens or next_deadline(),
+// then serve(). Thread-safety: none.
+#pragma once
+#include <poll.h>
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "dsm/net/channel.hpp"
+
+namespace dsm::net {
+
+class Acceptor {
+ public:
+  struct Options {
+    std::string address = "127.0.0.1";
+    std::uint16_t port = 0;                    // 0: the kernel chooses
+    std::size_t pending = 128;                 // handshakes at one time
+    std::chrono::milliseconds patience{5000};  // for one handshake
+    std::size_t max_body = 0;
+    std::size_t queue = 64;
+    // Called with one line for each connection that was dropped, e.g. "127.0.0.1:41234: wrong first bytes" (-v shows it).
+    std::function<void(const std::string&)> log;
+    // If set: a connection whose first 4 bytes are not the magic's, is handed over with those bytes already read
+    // (the classroom handshake of --open-rendezvous) instead of being dropped.
+    std::function<void(ipc::Fd, std::string first_bytes, std::string peer)> other;
+  };
+  struct Arrival {
+    Channel channel;
+    std::string peer_address;  // numeric, without port
+  };
+
+  // Listens from now on. Throws std::system_error (EADDRINUSE, EADDRNOTAVAIL ...).
+  Acceptor(const JobKey& key, Options options);
+  Acceptor(const Acceptor&) = delete;
+  ~Acceptor();
+  [[nodiscard]] std::uint16_t port() const noexcept;
+  // Holds for those who arrive from now on.
+  void set_max_body(std::size_t max_body) noexcept;
+  void add_to(std::vector<pollfd>& set) const;
+  // The earliest time at which serve() must be called even if nothing happens; max() if there is none.
+  [[nodiscard]] Deadline next_deadline() const;
+  // Goes on with everything that can, by asking the sockets again (non-blocking): the poll set need not be passed back.
+  [[nodiscard]] std::vector<Arrival> serve();
+
+ private:
+  struct Pending;
+  using Time = std::chrono::steady_clock::time_point;
+
+  [[nodiscard]] bool full() const;
+  [[nodiscard]] std::vector<Pending>::const_iterator first_to_go() const;
+  [[nodiscard]] Time opens_at() const;
+  void accept_new(Time now, std::vector<Arrival>& arrived);
+  void drop_first_to_go(const std::string& why);
+  void out_of_descriptors(Time now);
+  // False when this connection is no longer pending: arrived, handed over or dropped.
+  bool advance(Pending& one, Time now, std::vector<Arrival>& arrived);
+  bool read_first_bytes(Pending& one);
+  bool drop(const Pending& one, const std::string& why) const;
+
+  JobKey key_;
+  Options options_;
+  ipc::Fd listener_;
+  std::uint16_t port_ = 0;
+  std::vector<Pending> pending_;  // oldest first
+  Time paused_until_{};           // out of descriptors: accepts nobody until then
+};
+
+}  // namespace dsm::net

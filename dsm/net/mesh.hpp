@@ -1,0 +1,42 @@
+// dsm/net/mesh.hpp - the connections between ranks: for each pair one service lane, and call lanes in both directions.
+//
+// A call lane i -> j carries one call of one thread of rank i at a time, and its answer. The service lane carries what is
+// nobody's answer; the higher rank opens it. The first frame on each connection is a lane_hello: a = the caller's rank,
+// b = 0 for the service lane, 1.. for a call lane. Built once, in dsm_init; strangers who connect meanwhile are dropped.
+// Not async-signal-safe to build.
+#pragma once
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dsm/net/acceptor.hpp"
+#include "dsm/net/rendezvous.hpp"
+
+namespace dsm::net {
+
+struct Link {  // everything that connects this rank to one other
+  std::unique_ptr<Channel> service;
+  std::vector<std::unique_ptr<Channel>> calls;    // we call, they answer
+  std::vector<std::unique_ptr<Channel>> answers;  // they call, we answer
+};
+
+struct Mesh {
+  int rank = 0;
+  Welcome welcome;
+  std::unique_ptr<Channel> coordinator;
+  std::vector<Link> links;  // by rank; the own one is empty
+};
+
+// Joins the job: rendezvous, then the mesh. The listening socket for the mesh is bound to the address by which this host
+// reaches the coordinator, and closed before this returns. Throws std::system_error (ETIMEDOUT: the message names phase
+// and rank) or std::runtime_error (refused: why). If it is for want of another rank, the coordinator has been told which
+// (Report lost_peer). `log`: a line for each stranger dropped meanwhile; called on another thread, until this returns.
+//
+// Frames that follow on these connections are still in their sockets, where poll(2) sees them.
+[[nodiscard]] Mesh join(const JobKey& key, int rank, const std::string& coordinator_host,
+                        std::uint16_t coordinator_port, std::chrono::milliseconds patience,
+                        std::function<void(const std::string&)> log = {});
+
+}  // namespace dsm::net

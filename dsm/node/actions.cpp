@@ -1,0 +1,150 @@
+// What the cores want done, done: under the lock, in order. And what follows when the lock has been let go.
+#include <sys/timerfd.h>
+
+#include <cstring>
+
+#include "dsm/node/node.hpp"
+
+namespace dsm::node {
+
+using core::Access;
+using telemetry::Counters;
+
+void Node::carry_out(Errand& errand) noexcept {
+  for (const core::Action& action : actions_) {
+    if (const auto* send_action = std::get_if<core::Send>(&action)) {
+      const core::Message& m = send_action->msg;
+      using Kind = core::Message::Kind;
+      const bool request = m.kind == Kind::want || m.kind == Kind::recall || m.kind == Kind::invalidate;
+      if (m.kind == Kind::want && errand.self < core::max_waiters) seats_[errand.self].asking = true;
+      if (m.kind == Kind::invalidated) publisher_.count(&Counters::invalidations);
+      if (m.kind == Kind::recalled) publisher_.count(&Counters::recalls);
+      send(send_action->to, send_action->lane, request, net::encode(m, options_.page_size),
+           m.carries_page ? pager_->frame(m.page) : nullptr, errand);
+      publish(m.page);
+    } else if (const auto* install = std::get_if<core::Install>(&action)) {
+      if (!errand.in_place) std::memcpy(pager_->frame(install->page), errand.body, options_.page_size);
+      publish(install->page);
+    } else if (const auto* change = std::get_if<core::Protect>(&action)) {
+      protect(change->page, change->allow);
+      publish(change->page);
+    } else if (const auto* woken = std::get_if<core::Wake>(&action)) {
+      wake(woken->who, errand);
+    } else if (const auto* timer = std::get_if<core::Timer>(&action)) {
+      const itimerspec when{{}, {static_cast<time_t>(timer->at / 1000000), static_cast<long>(timer->at % 1000000) * 1000 + 1}};
+      ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
+    } else if (const auto* abort = std::get_if<core::Abort>(&action)) {
+      abort_job(*abort);
+    }
+  }
+  actions_.clear();
+}
+
+void Node::carry_out_sync(Errand& errand) noexcept {
+  for (const core::SyncAction& action : sync_actions_) {
+    if (const auto* send_action = std::get_if<core::SyncSend>(&action)) {
+      using Kind = core::SyncMessage::Kind;
+      const Kind kind = send_action->msg.kind;
+      const bool request = kind == Kind::lock_want || kind == Kind::barrier_arrive;
+      send(send_action->to, send_action->lane, request, net::encode(send_action->msg), nullptr, errand);
+    } else if (const auto* woken = std::get_if<core::Wake>(&action)) {
+      wake(woken->who, errand);
+    } else if (const auto* abort = std::get_if<core::Abort>(&action)) {
+      abort_job(*abort);
+    }
+  }
+  sync_actions_.clear();
+}
+
+// A request on a call lane is left to the thread that holds the lane: it is the one that steps the core here, because the
+// cores name a call lane for requests only in the step that its own event started. All else goes into a port's queue.
+void Node::send(core::Node to, core::Lane lane, bool request, const net::FrameHeader& header, const void* body,
+                Errand& errand) noexcept {
+  publisher_.count(&Counters::messages);
+  publisher_.count(&Counters::bytes_out, sizeof header + header.length);
+  if (request && lane != 0) {
+    requests_[lane][to] = header;
+    errand.calls |= std::uint64_t{1} << to;
+    return;
+  }
+  const std::size_t lanes = mesh_.welcome.lanes;
+  Port& port = *ports_[lane == 0 ? to : static_cast<std::size_t>(ranks_) + to * lanes + lane - 1U];
+  port.sending.lock();
+  const bool queued = port.channel->queue(header, body);
+  port.sending.unlock();
+  if (!queued) return abort_job(core::Abort{core::Abort::Why::bad_message, to});  // it asks, and never reads the answers
+  for (std::size_t i = 0; i < errand.port_count; ++i) {
+    if (errand.ports[i] == &port) return;
+  }
+  if (errand.port_count < errand.ports.size()) {
+    errand.ports[errand.port_count++] = &port;
+  } else {
+    errand.all_ports = true;
+  }
+}
+
+void Node::protect(core::Page page, Access allow) noexcept {
+  const Access before = access_[page];
+  access_[page] = allow;
+  publisher_.access_changed(before, allow);
+  pager_->protect(page, allow);
+  if (allow >= before) return;
+  for (std::size_t word = 0; word < seats_free_.size(); ++word) {
+    for (std::uint64_t taken = ~seats_free_[word].load(std::memory_order_acquire); taken != 0; taken &= taken - 1) {
+      Seat& seat = seats_[word * 64 + static_cast<std::size_t>(__builtin_ctzll(taken))];
+      if (!seat.away.load(std::memory_order_relaxed) || !seat.asking || seat.page != page) continue;
+      seat.asking = false;
+      publisher_.count(&Counters::wasted_grants);
+    }
+  }
+}
+
+void Node::wake(core::Waiter waiter, const Errand& errand) noexcept {
+  Seat& seat = seats_[waiter];
+  seat.away.store(true, std::memory_order_relaxed);
+  if (waiter == errand.self) {
+    seat.gate.open_for_self();
+  } else {
+    seat.gate.open();
+  }
+}
+
+void Node::publish(core::Page page) noexcept {
+  if (core_.home(page) != mesh_.rank) return;
+  const core::View view = core_.view(page);
+  publisher_.page(page, view.state, view.owner);
+}
+
+void Node::abort_job(core::Abort abort) noexcept {
+  lost_.store(true, std::memory_order_release);
+  tell({abort.why == core::Abort::Why::peer_lost ? net::Report::Phase::lost_peer : net::Report::Phase::bad_peer, abort.who});
+  for (Seat& seat : seats_) seat.gate.nudge();
+}
+
+void Node::send_off(Errand& errand) noexcept {
+  for (std::size_t i = 0; i < errand.port_count; ++i) flush(*errand.ports[i]);
+  errand.port_count = 0;
+  if (!errand.all_ports) return;
+  errand.all_ports = false;
+  for (const auto& port : ports_) {
+    if (port != nullptr) flush(*port);
+  }
+}
+
+void Node::flush(Port& port) noexcept {
+  port.sending.lock();
+  const net::Io result = port.channel->flush();
+  const bool blocked = result == net::Io::again;
+  if (blocked != port.watching_output) watch(port, blocked);
+  port.sending.unlock();  // a connection that broke is found by the service thread, which reads it
+}
+
+void Node::tell(net::Report report) noexcept {
+  if (mesh_.coordinator == nullptr) return;
+  const ipc::ScopedMask mask(all_signals_);
+  telling_.lock();
+  net::report(*mesh_.coordinator, report);
+  telling_.unlock();
+}
+
+}  // namespace dsm::node

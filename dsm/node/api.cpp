@@ -1,0 +1,211 @@
+// The C API of <dsm/dsm.h>: one job per process, made by dsm_init and unmade by dsm_finalize.
+#include <dsm/dsm.h>
+#include <pthread.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+
+#include "dsm/net/mesh.hpp"
+#include "dsm/node/node.hpp"
+#include "dsm/pager/sigsegv.hpp"
+#include "ipc/error.hpp"
+#include "ipc/spawn.hpp"
+
+int DSM_NODE_ID = 0;
+int DSM_NODE_NUM = 1;
+
+namespace {
+
+using dsm::node::Node;
+
+struct Job {
+  std::unique_ptr<dsm::telemetry::Publisher> publisher;
+  std::unique_ptr<Node> node;
+  std::unique_ptr<dsm::pager::Pager> pager;
+  std::size_t allocated = 0;  // bytes from the base; dsm_alloc is collective, so one thread changes it
+};
+
+enum class Phase { before, joined, finalized };
+Phase phase = Phase::before;
+// Leaked when the program ends without dsm_finalize: threads may still be using it then.
+Job* job = nullptr;
+
+constexpr std::size_t lone_size = std::size_t{1} << 30U;  // of a job of one rank that nobody configured
+constexpr std::chrono::milliseconds join_patience{60000};
+
+// Reads a decimal number from the environment. False if the variable is not set.
+bool number_from(const char* variable, int& out) {
+  const char* text = std::getenv(variable);
+  if (text == nullptr) return false;
+  const char* end = text + std::strlen(text);
+  const auto [rest, error] = std::from_chars(text, end, out);
+  if (error != std::errc() || rest != end || out < 0) {
+    throw std::runtime_error(std::string(variable) + "=" + text + " is not a number; start the program with dsmexec");
+  }
+  return true;
+}
+
+dsm::net::JobKey take_key() {
+  int fd = -1;
+  if (!number_from(dsm::net::key_fd_variable, fd)) {
+    throw std::runtime_error("the job's key is missing: only a program that dsmexec started itself can join, and only once");
+  }
+  ::unsetenv(dsm::net::key_fd_variable);
+  const ipc::Fd pipe(fd);
+  dsm::net::JobKey key{};
+  if (ipc::read_full(pipe.get(), key.data(), key.size()) != static_cast<ssize_t>(key.size())) {
+    throw std::runtime_error("the job's key cannot be read from the descriptor that dsmexec passed on");
+  }
+  return key;
+}
+
+dsm::net::Mesh join_job() {
+  int rank = 0;
+  if (!number_from("DSMEXEC_RANKID", rank)) {
+    dsm::net::Mesh alone;
+    alone.welcome.size = lone_size;
+    alone.welcome.page_size = static_cast<std::uint32_t>(::sysconf(_SC_PAGESIZE));
+    return alone;
+  }
+  int port = 0;
+  const char* host = std::getenv("DSMEXEC_HOSTNAME");
+  if (host == nullptr || !number_from("DSMEXEC_PORTNUM", port) || port > 65535) {
+    throw std::runtime_error("DSMEXEC_HOSTNAME or DSMEXEC_PORTNUM is missing; start the program with dsmexec");
+  }
+  return dsm::net::join(take_key(), rank, host, static_cast<std::uint16_t>(port), join_patience);
+}
+
+std::unique_ptr<Job> make_job() {
+  dsm::net::Mesh mesh = join_job();
+  const dsm::net::Welcome& welcome = mesh.welcome;
+  const int ranks = mesh.links.empty() ? 1 : static_cast<int>(mesh.links.size());
+  Node::Options options;
+  if (!dsm::core::parse(welcome.protocol, options.protocol)) {
+    throw std::runtime_error("this libdsm does not know the protocol '" + welcome.protocol + "'");
+  }
+  options.page_size = welcome.page_size;
+  options.pages = welcome.size / welcome.page_size;
+  options.patience.spin_us = welcome.spin_us;
+  const std::size_t size = options.pages * options.page_size;
+
+  auto made = std::make_unique<Job>();
+  made->publisher = std::make_unique<dsm::telemetry::Publisher>(
+      static_cast<std::uint32_t>(mesh.rank), static_cast<std::uint32_t>(ranks), welcome.page_size, options.pages, welcome.protocol);
+  made->node = std::make_unique<Node>(std::move(mesh), options, *made->publisher);
+  made->pager = std::make_unique<dsm::pager::SigsegvPager>(size, options.page_size, *made->node);
+  made->node->start(*made->pager);
+  return made;
+}
+
+// In a forked child there is no region, no service thread and no job: every call fails as before dsm_init.
+void forget_in_child() {
+  job = nullptr;
+  DSM_NODE_ID = 0;
+  DSM_NODE_NUM = 1;
+}
+
+int result(int error) {
+  if (error == 0) return 0;
+  errno = error;
+  return -1;
+}
+
+}  // namespace
+
+extern "C" {
+
+char* dsm_init(int, char**) {
+  if (phase != Phase::before) {
+    errno = EALREADY;
+    return nullptr;
+  }
+  const char* rank = std::getenv("DSMEXEC_RANKID");
+  try {
+    job = make_job().release();
+    ipc::check(::pthread_atfork(nullptr, nullptr, forget_in_child) == 0 ? 0 : -1, "pthread_atfork");
+  } catch (const std::system_error& e) {
+    std::fprintf(stderr, "dsm: rank %s: %s\n", rank == nullptr ? "0" : rank, e.what());
+    errno = e.code().value();
+    return nullptr;
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "dsm: rank %s: no memory for the tables of the region; ask for a smaller one with --size\n", rank == nullptr ? "0" : rank);
+    errno = ENOMEM;
+    return nullptr;
+  } catch (const std::exception& e) {
+    std::fprintf(stderr, "dsm: rank %s: %s\n", rank == nullptr ? "0" : rank, e.what());
+    errno = EPROTO;
+    return nullptr;
+  }
+  phase = Phase::joined;
+  DSM_NODE_ID = job->node->rank();
+  DSM_NODE_NUM = job->node->ranks();
+  using Report = dsm::net::Report;
+  if (job->publisher->id() >= 0) job->node->tell({Report::Phase::telemetry, job->publisher->id()});
+  job->node->tell({Report::Phase::running, 0});
+  return job->pager->base();
+}
+
+void dsm_finalize(void) {
+  if (job == nullptr) return;
+  job->node->finalize();
+  job->node->tell({dsm::net::Report::Phase::finalized, 0});
+  phase = Phase::finalized;
+  delete std::exchange(job, nullptr);
+}
+
+size_t dsm_size(void) { return job == nullptr ? 0 : job->pager->size(); }
+size_t dsm_page_size(void) { return job == nullptr ? 0 : job->pager->page_size(); }
+
+void* dsm_alloc(size_t bytes) {
+  if (job == nullptr || bytes == 0) {
+    errno = EINVAL;
+    return nullptr;
+  }
+  const std::size_t page = job->pager->page_size();
+  const std::size_t left = job->pager->size() - job->allocated;
+  if (bytes > left) {
+    errno = ENOMEM;
+    return nullptr;
+  }
+  char* const block = job->pager->base() + job->allocated;
+  job->allocated += (bytes + page - 1) / page * page;
+  return block;
+}
+
+int dsm_barrier(void) {
+  if (job == nullptr) return result(ENOTCONN);
+  job->node->barrier();
+  return 0;
+}
+
+int dsm_lock(unsigned id) { return result(job == nullptr ? ENOTCONN : job->node->acquire(id)); }
+int dsm_unlock(unsigned id) { return result(job == nullptr ? ENOTCONN : job->node->release(id)); }
+
+int dsm_stats(struct dsm_stats* out) {
+  if (job == nullptr) return result(ENOTCONN);
+  if (out == nullptr) return result(EINVAL);
+  const dsm::telemetry::Counters& c = job->publisher->counters();
+  const auto get = [](const std::atomic<std::uint64_t>& counter) { return counter.load(std::memory_order_relaxed); };
+  *out = {.read_faults = get(c.read_faults),
+          .write_faults = get(c.write_faults),
+          .messages = get(c.messages),
+          .bytes_out = get(c.bytes_out),
+          .bytes_in = get(c.bytes_in),
+          .invalidations = get(c.invalidations),
+          .recalls = get(c.recalls),
+          .grants = get(c.grants),
+          .wasted_grants = get(c.wasted_grants),
+          .lock_waits = get(c.lock_waits),
+          .barriers = get(c.barriers)};
+  return 0;
+}
+
+}  // extern "C"

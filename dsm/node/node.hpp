@@ -1,0 +1,208 @@
+// dsm/node/node.hpp - libdsm's shell: turns faults and frames into events of the cores, and carries out the actions.
+//
+// The faulting thread does its own remote call: event into the core, request out on a call lane to the page's home, answer
+// read on that lane straight into the frame, protection raised, return. One service thread answers everybody else.
+//
+// The lock discipline
+// -------------------
+// `lock_` covers both cores, their action lists, and the protections of the application's view. One thread at a time steps a core and carries out *all* its actions before it lets go: two threads'
+// action lists, for one page or for several, cannot interleave, and what the core believes about a protection is what
+// mprotect was last told. Under the lock: mprotect, a copy of one page, queueing of frames, waking. Never under it: sending,
+// receiving, waiting, and touching the application's view.
+//
+// Each channel that several threads send on has a `sending` lock, taken under `lock_` to put a frame in its queue, and
+// alone to send what is queued. So frames of one channel are sent in the order in which the core wanted them.
+//
+// Why nothing can deadlock. Locks are taken in the order lock_, then one `sending`; a holder of `sending` takes no other
+// lock, and its socket does not block. Nobody holds a lock while it waits for an answer. Waiting for an answer ends if the
+// service threads of other ranks run, and a service thread waits for nothing but its poll set: a full socket leaves the
+// frame in the queue, and a fault is nothing it can have (it uses the alias). A thread with an outstanding call holds a
+// lane; no service thread ever needs one, and a thread that finds none free asks on the service lane instead of waiting.
+// The core's own promise, that every request is answered when all answer, is what dsm/core's explorer has checked.
+//
+// A thread inside a lock has all signals blocked: in the handler by sa_mask, in an API call by Guard. So no signal handler
+// can touch the region, fault, and wait for a lock that its own thread holds.
+//
+// The service thread does not allocate: the application may have faulted inside malloc, on a lock that malloc would want.
+#pragma once
+#include <array>
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <thread>
+#include <vector>
+
+#include "dsm/core/coherence.hpp"
+#include "dsm/core/sync.hpp"
+#include "dsm/core/zeros.hpp"
+#include "dsm/net/mesh.hpp"
+#include "dsm/node/futex.hpp"
+#include "dsm/pager/pager.hpp"
+#include "dsm/telemetry/publisher.hpp"
+#include "ipc/signals.hpp"
+
+namespace dsm::node {
+
+class Node final : public pager::FaultSink {
+ public:
+  struct Options {
+    core::Protocol protocol = core::Protocol::msi;
+    std::size_t pages = 0;
+    std::size_t page_size = 0;     // bytes
+    core::Micros hold = 100;
+    net::Patience patience{};      // of a thread that waits for its answer
+  };
+
+  // `mesh`: without links for a job of one rank. `publisher` outlives the node. Throws std::system_error.
+  Node(net::Mesh mesh, const Options& options, telemetry::Publisher& publisher);
+
+  // Starts the service thread. REQUIRES: called once, before the first fault; `pager` outlives the node. From then on the
+  // node may be destroyed only after finalize().
+  void start(pager::Pager& pager);
+
+  [[nodiscard]] int rank() const noexcept { return mesh_.rank; }
+  [[nodiscard]] int ranks() const noexcept { return ranks_; }
+
+  // Makes the page accessible to this thread's next try. All signals are blocked. async-signal-safe: yes.
+  void on_fault(core::Page page, core::Access want, std::uintptr_t pc) noexcept override;
+
+  // 0, or an errno: EINVAL (no such id), EDEADLK (held by this thread), EPERM (not held by this thread).
+  int acquire(core::LockId id) noexcept;
+  int release(core::LockId id) noexcept;
+  void barrier() noexcept;
+
+  // A barrier, then goodbyes: returns when all ranks have said theirs, and the service thread has ended. Should one never
+  // come, dsmexec ends the job: it has a deadline for this phase.
+  void finalize();
+
+  // Tells the coordinator; async-signal-safe.
+  void tell(net::Report report) noexcept;
+
+ private:
+  static constexpr std::size_t max_lanes = 8;
+  static constexpr std::uint32_t timer_mark = 0xffff'ffff;  // in the poll set, where others have their port's index
+  static constexpr std::uint32_t stop_mark = 0xffff'fffe;
+
+  // A thread that waits: for a page, a lock, a barrier. Taken from and given back to a bitmap, without the lock.
+  struct Seat {
+    Gate gate;
+    core::Page page = 0;     // lock_
+    bool asking = false;     // lock_: the want that was sent is this thread's
+    std::atomic<bool> away{false};  // granted, but not yet back in the application
+  };
+
+  struct Port {  // a channel on which several threads send
+    std::unique_ptr<net::Channel> channel;
+    FutexLock sending;
+    core::Node peer = 0;
+    core::Lane lane = 0;
+    std::uint32_t index = 0;       // in ports_
+    bool gone = false;             // service thread only: end of file seen
+    std::atomic<bool> watching_output{false};  // written under sending: the poll set watches for room to send
+  };
+
+  // What the thread that stepped a core must do after it has let go of the lock.
+  struct Errand {
+    core::Waiter self = core::max_waiters;   // its own seat, if it waits
+    core::Lane lane = 0;                     // its call lane; 0: none
+    const void* body = nullptr;              // of the message just received
+    bool in_place = false;                   // that body is in the frame already
+    std::uint64_t calls = 0;                 // peers it must call on its lane
+    std::array<Port*, 8> ports{};            // with something to send
+    std::size_t port_count = 0;
+    bool all_ports = false;                  // more than the list holds
+    bool in_handler = false;                 // all signals are blocked already
+  };
+
+  // All signals blocked, so that a port's lock or lock_ may be taken.
+  class Undisturbed {
+   public:
+    Undisturbed(const Node& node, const Errand& errand) noexcept {
+      if (!errand.in_handler) mask_.emplace(node.all_signals_);
+    }
+
+   private:
+    std::optional<ipc::ScopedMask> mask_;
+  };
+
+  // Holds lock_ with all signals blocked.
+  class Guard {
+   public:
+    explicit Guard(Node& node) noexcept : mask_(node.all_signals_), node_(node) { node_.lock_.lock(); }
+    ~Guard() { node_.lock_.unlock(); }
+    Guard(const Guard&) = delete;
+    Guard& operator=(const Guard&) = delete;
+
+   private:
+    ipc::ScopedMask mask_;
+    Node& node_;
+  };
+
+  // the thread that waits (wait.cpp)
+  void take_place(Errand& errand) noexcept;    // a seat, and a lane if one is free
+  void leave_place(Errand& errand) noexcept;
+  // Sends what the errand says, does its calls, and waits until the seat's gate opens.
+  void see_through(Errand& errand) noexcept;
+  void do_calls(Errand& errand) noexcept;
+  void await_answer(core::Node peer, Errand& errand) noexcept;
+  [[noreturn]] void stuck() noexcept;  // a peer is lost: wait to be ended
+
+  // actions (actions.cpp); under lock_
+  void carry_out(Errand& errand) noexcept;
+  void carry_out_sync(Errand& errand) noexcept;
+  void send(core::Node to, core::Lane lane, bool request, const net::FrameHeader& header, const void* body, Errand& errand) noexcept;
+  void protect(core::Page page, core::Access allow) noexcept;
+  void wake(core::Waiter waiter, const Errand& errand) noexcept;
+  void abort_job(core::Abort abort) noexcept;
+  void publish(core::Page page) noexcept;
+  // after it
+  void send_off(Errand& errand) noexcept;
+  void flush(Port& port) noexcept;
+
+  // the service thread (service.cpp)
+  void serve() noexcept;
+  void serve_port(Port& port) noexcept;
+  bool handle(Port& port, const net::FrameHeader& header, const std::uint8_t* body) noexcept;
+  void watch(Port& port, bool output) noexcept;
+  void tick() noexcept;
+  void peer_gone(Port& port, core::Abort::Why why) noexcept;
+  bool all_said_bye() const noexcept;
+
+  // Steps a core with a received frame; false if the frame is no message of ours. Takes lock_.
+  bool receive_coherence(core::Node from, core::Lane lane, const net::FrameHeader& header, Errand& errand) noexcept;
+  bool receive_sync(core::Node from, core::Lane lane, const net::FrameHeader& header, Errand& errand) noexcept;
+
+  net::Mesh mesh_;
+  const int ranks_;
+  const Options options_;
+  const sigset_t all_signals_;
+  telemetry::Publisher& publisher_;
+  pager::Pager* pager_ = nullptr;
+
+  FutexLock lock_;
+  core::Coherence core_;             // lock_
+  core::Sync sync_;                  // lock_
+  core::Actions actions_;            // lock_
+  core::SyncActions sync_actions_;   // lock_
+  core::Zeros<core::Access> access_; // lock_; what mprotect was last told, by page
+
+  std::array<Seat, core::max_waiters> seats_;
+  std::array<std::atomic<std::uint64_t>, core::max_waiters / 64> seats_free_{};
+  std::atomic<std::uint32_t> seats_left_{0};   // how often a seat was given back: a futex for those who found none
+  std::atomic<std::uint32_t> lanes_free_{0};   // bit L: call lane L, to every peer
+  core::Zeros<std::atomic<int>> lock_owners_;  // by lock id: the thread (gettid) that holds it
+
+  std::vector<std::unique_ptr<Port>> ports_;   // service lanes by peer (own: empty), then the answer lanes
+  std::array<std::array<net::FrameHeader, core::max_ranks>, max_lanes + 1> requests_;  // by lane and peer: its holder's
+
+  std::array<bool, core::max_ranks> said_bye_{};  // service thread only
+  std::atomic<bool> lost_{false};
+  std::atomic<bool> finalizing_{false};
+  FutexLock telling_;
+  ipc::Fd epoll_, timer_, stop_;
+  std::thread service_;
+};
+
+[[nodiscard]] core::Micros now_us() noexcept;
+
+}  // namespace dsm::node

@@ -1,0 +1,223 @@
+// The thread that waits: one fault, one lock, one barrier, from the event to the answer.
+#include <pthread.h>
+#include <signal.h>
+#include <time.h>
+
+#include "dsm/node/node.hpp"
+
+namespace dsm::node {
+
+using telemetry::Counters;
+using telemetry::RankState;
+
+core::Micros now_us() noexcept {
+  timespec t{};
+  ::clock_gettime(CLOCK_MONOTONIC, &t);
+  return static_cast<core::Micros>(t.tv_sec) * 1000000U + static_cast<core::Micros>(t.tv_nsec) / 1000U;
+}
+
+// ---- a page fault ----
+
+void Node::on_fault(core::Page page, core::Access want, std::uintptr_t pc) noexcept {
+  publisher_.count(want == core::Access::write ? &Counters::write_faults : &Counters::read_faults);
+  publisher_.begin_wait(RankState::fault, page);
+  Errand errand;
+  errand.in_handler = true;
+  take_place(errand);
+  const core::Site site = static_cast<core::Site>(::pthread_self()) * 0x9e3779b97f4a7c15U ^ pc;  // this thread, here
+  lock_.lock();
+  seats_[errand.self].page = page;
+  seats_[errand.self].asking = false;
+  core_.step(core::Fault{page, want, errand.self, errand.lane, site, now_us()}, actions_);
+  carry_out(errand);
+  lock_.unlock();
+  see_through(errand);
+  publisher_.end_wait();
+  leave_place(errand);
+}
+
+// ---- locks and barriers ----
+
+int Node::acquire(core::LockId id) noexcept {
+  if (id >= lock_owners_.size()) return EINVAL;
+  const int self = static_cast<int>(::syscall(SYS_gettid));
+  if (lock_owners_[id].load(std::memory_order_relaxed) == self) return EDEADLK;
+  publisher_.count(&Counters::lock_waits);
+  publisher_.begin_wait(RankState::lock, id);
+  Errand errand;
+  take_place(errand);
+  {
+    const Guard guard(*this);
+    seats_[errand.self].asking = false;
+    sync_.step(core::LockWant{id, errand.self, errand.lane}, sync_actions_);
+    carry_out_sync(errand);
+  }
+  see_through(errand);
+  lock_owners_[id].store(self, std::memory_order_relaxed);
+  publisher_.end_wait();
+  leave_place(errand);
+  return 0;
+}
+
+int Node::release(core::LockId id) noexcept {
+  if (id >= lock_owners_.size()) return EINVAL;
+  if (lock_owners_[id].load(std::memory_order_relaxed) != static_cast<int>(::syscall(SYS_gettid))) return EPERM;
+  lock_owners_[id].store(0, std::memory_order_relaxed);
+  Errand errand;
+  {
+    const Guard guard(*this);
+    sync_.step(core::LockFree{id}, sync_actions_);
+    carry_out_sync(errand);
+  }
+  const Undisturbed undisturbed(*this, errand);
+  send_off(errand);
+  return 0;
+}
+
+void Node::barrier() noexcept {
+  publisher_.count(&Counters::barriers);
+  publisher_.begin_wait(RankState::barrier, publisher_.counters().barriers.load(std::memory_order_relaxed));
+  Errand errand;
+  take_place(errand);
+  {
+    const Guard guard(*this);
+    seats_[errand.self].asking = false;
+    sync_.step(core::BarrierArrive{errand.self, errand.lane}, sync_actions_);
+    carry_out_sync(errand);
+  }
+  see_through(errand);
+  publisher_.end_wait();
+  leave_place(errand);
+}
+
+// ---- what they have in common ----
+
+void Node::see_through(Errand& errand) noexcept {
+  if (errand.port_count != 0) {
+    const Undisturbed undisturbed(*this, errand);
+    send_off(errand);
+  }
+  if (errand.calls != 0) do_calls(errand);
+  // Somebody else may need the lane while this thread waits for what another thread, or the service thread, will be told.
+  if (errand.lane != 0) lanes_free_.fetch_or(1U << errand.lane, std::memory_order_release);
+  errand.lane = 0;
+  Gate& gate = seats_[errand.self].gate;
+  while (!gate.is_open()) {
+    if (lost_.load(std::memory_order_acquire)) stuck();
+    gate.wait_once();
+  }
+}
+
+// Requests first, all of them; then the answers. An answer can make the core ask again (a grant that was revoked before
+// it came): then there is one more call to do.
+void Node::do_calls(Errand& errand) noexcept {
+  while (errand.calls != 0) {
+    const std::uint64_t peers = std::exchange(errand.calls, 0);
+    for (std::uint64_t left = peers; left != 0; left &= left - 1) {
+      const auto peer = static_cast<core::Node>(__builtin_ctzll(left));
+      net::Channel& channel = *mesh_.links[peer].calls[errand.lane - 1U];
+      if (channel.send(requests_[errand.lane][peer], nullptr) != net::Io::done) {
+        abort_job({core::Abort::Why::peer_lost, peer});
+        stuck();
+      }
+    }
+    for (std::uint64_t left = peers; left != 0; left &= left - 1) {
+      await_answer(static_cast<core::Node>(__builtin_ctzll(left)), errand);
+    }
+  }
+}
+
+void Node::await_answer(core::Node peer, Errand& errand) noexcept {
+  using Op = core::Message::Kind;
+  net::Channel& channel = *mesh_.links[peer].calls[errand.lane - 1U];
+  const net::FrameHeader asked = requests_[errand.lane][peer];
+  const auto op = static_cast<Op>(asked.op);
+  const bool coherence = asked.kind == static_cast<std::uint8_t>(net::FrameKind::coherence);
+  const bool page_expected = coherence && (op == Op::want || op == Op::recall);
+  net::FrameHeader answer{};
+  // Straight into the frame: until the answer has been judged nobody looks at it, because the page is not here. (When it is
+  // here for reading, and this is an upgrade, the home sends no page; or it sends one because the copy has gone.)
+  const net::Io io = page_expected ? channel.receive_into(answer, pager_->frame(asked.page), options_.page_size, options_.patience)
+                                   : channel.receive_header(answer, options_.patience);
+  if (io == net::Io::closed) {
+    abort_job({core::Abort::Why::peer_lost, peer});
+    stuck();
+  }
+  errand.in_place = true;
+  const bool fits = io == net::Io::done && answer.kind == asked.kind && answer.page == asked.page &&
+                    (answer.length == 0 || (page_expected && answer.length == options_.page_size));
+  const Undisturbed undisturbed(*this, errand);
+  const bool understood = fits && (coherence ? receive_coherence(peer, errand.lane, answer, errand)
+                                             : receive_sync(peer, errand.lane, answer, errand));
+  if (!understood) {
+    abort_job({core::Abort::Why::bad_message, peer});
+    stuck();
+  }
+  send_off(errand);
+}
+
+bool Node::receive_coherence(core::Node from, core::Lane lane, const net::FrameHeader& header, Errand& errand) noexcept {
+  core::Message message;
+  if (!net::decode(header, options_.page_size, message)) return false;
+  publisher_.count(&Counters::bytes_in, sizeof header + header.length);
+  if (message.kind == core::Message::Kind::grant) publisher_.count(&Counters::grants);
+  lock_.lock();
+  core_.step(core::Received{from, lane, message, now_us()}, actions_);
+  carry_out(errand);
+  lock_.unlock();
+  return true;
+}
+
+bool Node::receive_sync(core::Node from, core::Lane lane, const net::FrameHeader& header, Errand& errand) noexcept {
+  core::SyncMessage message;
+  if (!net::decode(header, message)) return false;
+  publisher_.count(&Counters::bytes_in, sizeof header + header.length);
+  lock_.lock();
+  sync_.step(core::SyncReceived{from, lane, message}, sync_actions_);
+  carry_out_sync(errand);
+  lock_.unlock();
+  return true;
+}
+
+void Node::take_place(Errand& errand) noexcept {
+  for (;;) {
+    const std::uint32_t left = seats_left_.load(std::memory_order_acquire);
+    for (std::size_t word = 0; word < seats_free_.size(); ++word) {
+      std::uint64_t free = seats_free_[word].load(std::memory_order_relaxed);
+      while (free != 0) {
+        const std::uint64_t lowest = free & (~free + 1);
+        if (!seats_free_[word].compare_exchange_weak(free, free & ~lowest, std::memory_order_acquire)) continue;
+        errand.self = static_cast<core::Waiter>(word * 64 + static_cast<std::size_t>(__builtin_ctzll(lowest)));
+        Seat& seat = seats_[errand.self];
+        seat.gate.close();
+        seat.away.store(false, std::memory_order_relaxed);
+        std::uint32_t lanes = lanes_free_.load(std::memory_order_relaxed);
+        while (lanes != 0 && !lanes_free_.compare_exchange_weak(lanes, lanes & (lanes - 1), std::memory_order_acquire)) {
+        }
+        errand.lane = lanes == 0 ? core::Lane{0} : static_cast<core::Lane>(__builtin_ctz(lanes));
+        return;
+      }
+    }
+    futex_wait(seats_left_, left);  // more threads wait than there are seats: the next one to leave
+  }
+}
+
+void Node::leave_place(Errand& errand) noexcept {
+  seats_[errand.self].away.store(false, std::memory_order_release);
+  const std::size_t word = errand.self / 64U;
+  const std::uint64_t before = seats_free_[word].fetch_or(std::uint64_t{1} << (errand.self % 64U), std::memory_order_release);
+  if (before != 0) return;  // somebody who found no seat would have found this word empty
+  seats_left_.fetch_add(1, std::memory_order_release);
+  futex_wake(seats_left_, 1);
+}
+
+// A peer is gone. This rank is not the first failure, and must not look like it: it has told the coordinator, and waits to
+// be ended; open to signals, TERM above all, even inside the handler.
+void Node::stuck() noexcept {
+  publisher_.set_state(RankState::lost);
+  sigset_t none;
+  ::sigemptyset(&none);
+  for (;;) ::sigsuspend(&none);
+}
+
+}  // namespace dsm::node
