@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <string>
 #include <string_view>
 
@@ -53,7 +54,7 @@ Cell cell_of(const Model& model, Span span) {
 std::string holder(const PageSample& page) {
   switch (static_cast<State>(page.state)) {
     case State::untouched: return "untouched";
-    case State::shared: return "shared, at home " + rank_name(page.home);
+    case State::shared: return "shared, home " + rank_name(page.home);
     case State::exclusive: return fmt::format("exclusive {}, home {}", rank_name(page.owner), rank_name(page.home));
     case State::moving: return fmt::format("moving, last {}, home {}", rank_name(page.owner), rank_name(page.home));
   }
@@ -122,8 +123,13 @@ void draw_map(Grid& grid, const Model& model, const View& view, const Layout& la
   std::string title = "No page has been touched yet";
   if (layout.pages != 0) {
     title = fmt::format("Pages {}-{}", page_text(0, layout.label_digits), page_text(layout.pages - 1, layout.label_digits));
-    title += layout.pages_per_cell == 1 ? ", 1 cell = 1 page" : fmt::format(", 1 cell = {} pages", layout.pages_per_cell);
-    if (grid.size().width >= 80) title += fmt::format(", {} of {} touched", s.pages_touched.size(), s.pages);
+    const bool wide = grid.size().width >= 80;
+    const std::uint64_t per_cell = layout.pages_per_cell;
+    // Narrow screens have no room for ten digits, and it is a power of two.
+    const std::string count = wide || per_cell < 100'000 ? fmt::format("{}", per_cell)
+                                                         : fmt::format("2^{}", std::countr_zero(per_cell));
+    title += wide ? fmt::format(", 1 cell = {} page{}", count, per_cell == 1 ? "" : "s") : ", " + count + " per cell";
+    if (wide) title += fmt::format(", {} of {} touched", s.pages_touched.size(), s.pages);
     if (s.pages_left_out != 0) title += fmt::format(", {} more not shown", s.pages_left_out);
   }
   draw_rule(grid, layout.map_y, view, title);
@@ -157,12 +163,13 @@ void draw_cursor_line(Grid& grid, const Model& model, const View& view, const La
   } else {
     const std::size_t shown = hottest(model, span);
     const PageSample& page = model.now().pages_touched[shown];
-    if (several && wide) text += ": " + owners_text(model, span);
-    if (several) text += "; " + std::string(wide ? "hottest " : "") + page_text(page.page, layout.label_digits);
+    // What may be cut off at the right edge comes last.
+    if (several) text = (wide ? text + ", hottest " : "> ") + page_text(page.page, layout.label_digits);
     text += ": " + holder(page);
     if (const auto rate = model.moves_per_s(shown)) text += ", " + rate_text(rate, 0) + (wide ? " moves/s" : "/s");
-    if (wide) text += fmt::format(", {} moves", page.moves);
     if (wide && model.ping_pong(shown)) text += ", ping-pong";
+    if (wide && !several) text += fmt::format(", {} moves in all", page.moves);
+    if (wide && several) text += "; " + owners_text(model, span);
   }
   grid.put(0, layout.cursor_y, text, heading);
 }

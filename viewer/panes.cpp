@@ -27,8 +27,8 @@ struct Columns {
 };
 
 Columns columns_for(int width) {
-  if (width < 80) return {15, 9, false};
-  return {width < 100 ? 22 : 30, 11, true};
+  if (width < 80) return {11, 9, false};
+  return {width < 100 ? 20 : 30, 12, true};
 }
 
 std::string host_and_pid(const RankSample& rank, int width) {
@@ -56,11 +56,11 @@ void draw_header(Grid& grid, const Model& model, const View& view) {
     int goes;
   };
   std::vector<Piece> pieces = {{"dsmtop", 5},
-                               {s.program, s.job.starts_with(s.program) ? 4 : 1},
+                               {s.program, s.job.starts_with(s.program) ? 4 : 2},
                                {"job " + s.job, 0},
-                               {fmt::format("{} ranks", s.ranks.size()), 2},
+                               {fmt::format("{} ranks", s.ranks.size()), 1},
                                {s.pages == 0 ? "" : fmt::format("{} pages x {}", s.pages, size_text(s.page_size)), 3},
-                               {s.protocol, 1}};
+                               {s.protocol, 2}};
   std::erase_if(pieces, [](const Piece& piece) { return piece.text.empty(); });
   const auto length = [&] {
     std::size_t sum = 1;
@@ -84,7 +84,7 @@ void draw_table(Grid& grid, const Model& model, const View& view, const Layout& 
   const std::size_t rows = layout.table_rows, first = std::min(view.first_rank, ranks.size() - rows);
   std::string title = "HOST:PID";
   if (rows < ranks.size()) title = fmt::format("{}-{} of {}", first, first + rows - 1, ranks.size());
-  std::string head = " N  " + fit(title, columns.host) + fit("STATE", columns.state) + "  OWNED";
+  std::string head = " N   " + fit(title, columns.host) + fit("STATE", columns.state) + "  OWNED";
   head += columns.all ? "  COPIES  FAULT/s  IN kB/s OUT kB/s" : " FAULT/s";
   grid.put(0, layout.table_y, head, heading);
   const int bars_x = static_cast<int>(head.size()) + 2, bars = std::min(width - bars_x - 1, 60);
@@ -99,7 +99,7 @@ void draw_table(Grid& grid, const Model& model, const View& view, const Layout& 
     const int y = layout.table_y + 1 + static_cast<int>(row);
     const bool waits = rank.state == RankState::fault || rank.state == RankState::lock ||
                        rank.state == RankState::barrier || rank.state == RankState::lost;
-    int x = grid.put(1, y, fit(rank_name(rank.rank), 3), {rank_color(rank.rank), true, false});
+    int x = grid.put(1, y, fit(rank_name(rank.rank), 4), {rank_color(rank.rank), true, false});
     x = grid.put(x, y, host_and_pid(rank, columns.host));
     x = grid.put(x, y, fit(state_text(rank), columns.state), {0, waits, false});
     x = grid.put(x, y, count_text(static_cast<double>(rank.owned), 7));
@@ -162,7 +162,7 @@ void draw_spark(Grid& grid, const Model& model, const View& view, const Layout& 
   for (const auto& value : values) most = std::max(most, value.value_or(0));
   const int x = grid.put(0, layout.spark_y, title, heading);
   draw_bars(grid, x, layout.spark_y, view, values, most);
-  grid.put(x + count, layout.spark_y, " most" + rate_text(most, 7));
+  grid.put(x + count, layout.spark_y, " most " + rate_text(most, 0));
 }
 
 void draw_keys(Grid& grid, const View& view) {
@@ -172,7 +172,7 @@ void draw_keys(Grid& grid, const View& view) {
     return;
   }
   const bool wide = grid.size().width >= 80;
-  grid.put(1, y, wide ? "q quit   ? help   Space pause   arrows: cursor in the map   PgUp/PgDn: more ranks"
+  grid.put(1, y, wide ? "q quit   ? help   Space pause   arrows: cursor   PgUp PgDn: more ranks"
                       : "q quit  ? help  Space pause  arrows");
 }
 

@@ -96,10 +96,11 @@ TEST(Golden, BeforeAnyRankJoined) {
 }
 
 TEST(Render, SaysSoWhenTheTerminalIsTooSmall) {
-  for (const Size size : {Size{39, 10}, Size{40, 9}, Size{1, 1}, Size{0, 0}}) {
+  for (const Size size : {Size{39, 10}, Size{40, 9}, Size{1, 1}, Size{0, 0}, Size{39, 1}}) {
     const Grid grid = render(sample_model(), {}, size);
     EXPECT_EQ(grid.size(), size);
-    if (size.width >= 39) EXPECT_TRUE(line(grid, 0).starts_with("terminal too small")) << line(grid, 0);
+    const std::string said = line(grid, 0), whole = "terminal too small";
+    EXPECT_TRUE(said.starts_with(whole.substr(0, static_cast<std::size_t>(size.width)))) << said;
   }
 }
 
@@ -166,7 +167,8 @@ TEST(Render, CaseTellsExclusiveFromSharedAlsoBeyondZ) {
 
 TEST(Text, NumbersFitTheirColumns) {
   EXPECT_EQ(count_text(1234567, 7), "1234567");
-  EXPECT_EQ(count_text(12345678, 7), "12346k");
+  EXPECT_EQ(count_text(12345678, 7), " 12346k");
+  EXPECT_EQ(count_text(12345678, 0), "12345678");
   for (double value = 1; value < 1e19; value *= 9.99) EXPECT_EQ(count_text(value, 5).size(), 5u) << value;
   EXPECT_EQ(rate_text(std::nullopt, 4), "   -");
   EXPECT_EQ(rate_text(0, 4), "   0");

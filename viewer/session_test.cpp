@@ -32,7 +32,7 @@ struct Watch {
     if (port == nullptr) return;
     port->serve();
     if (!port->pending()) return;
-    Snapshot s = sample_snapshot(static_cast<std::uint64_t>(std::chrono::microseconds(now.time_since_epoch()).count()));
+    Snapshot s = sample_snapshot(static_cast<std::uint64_t>(now.time_since_epoch() / 1us));
     s.job = port->job();
     port->answer(s);
   }
@@ -50,6 +50,16 @@ Snapshot last_of(const ViewerPort& port) {
   Snapshot s = sample_snapshot(UINT64_MAX / 2);
   s.job = port.job();
   return s;
+}
+
+// Names tell milliseconds apart, and a test may be faster than that.
+std::unique_ptr<ViewerPort> port_later_than(std::int64_t started_ms, const std::string& program) {
+  std::unique_ptr<ViewerPort> port;
+  do {
+    port.reset();
+    port = std::make_unique<ViewerPort>(program);
+  } while (port->name().started_ms <= started_ms);
+  return port;
 }
 
 TEST(Session, WaitsAndSaysSo) {
@@ -106,8 +116,7 @@ TEST(Session, KeepsTheLastFrameAndThenFollowsOnlyANewerJob) {
   EXPECT_EQ(watch.model.now().job, name);
   EXPECT_NE(watch.view.notice.find("next job"), std::string::npos) << watch.view.notice;
 
-  auto port = std::make_unique<ViewerPort>("sessionnew");
-  while (port->name().started_ms <= older.started_ms + 5) port = std::make_unique<ViewerPort>("sessionnew");
+  const auto port = port_later_than(older.started_ms + 5, "sessionnew");
   watch.jobs = {port->name(), older};
   ASSERT_TRUE(watch.until(port.get(), [&] { return !watch.model.empty() && watch.model.now().job == port->job(); }));
   EXPECT_NE(watch.view.notice.find(name + " has ended"), std::string::npos) << watch.view.notice;
@@ -123,11 +132,7 @@ TEST(Session, ANamedJobIsNotFollowedByAnother) {
   port.reset();
   watch.jobs.clear();
   ASSERT_TRUE(watch.until(nullptr, [&] { return watch.model.now().ended; }));
-  port = std::make_unique<ViewerPort>("sessionnamed");
-  while (port->name().started_ms <= started) {
-    port.reset();
-    port = std::make_unique<ViewerPort>("sessionnamed");
-  }
+  port = port_later_than(started, "sessionnamed");
   watch.jobs = {port->name()};
   for (int i = 0; i < 50; ++i) watch.turn(port.get());
   EXPECT_TRUE(watch.model.now().ended);

@@ -61,7 +61,7 @@ const char* page_state(std::uint8_t state) {
 std::string count_text(double value, int width) {
   std::string out = fmt::format("{:.0f}", value);
   for (const char unit : std::string("kMGTPE")) {
-    if (static_cast<int>(out.size()) <= width) break;
+    if (width == 0 || static_cast<int>(out.size()) <= width) break;
     value /= 1000;
     out = fmt::format("{:.{}f}{}", value, std::abs(value) < 9.995 ? 2 : std::abs(value) < 99.95 ? 1 : 0, unit);
   }

@@ -20,7 +20,7 @@ namespace viewer {
 [[nodiscard]] const char* page_state(std::uint8_t state);
 [[nodiscard]] const char* rank_state(RankState state);  // the word in JSON
 
-// At most `width` characters, right-aligned: 1234567 as "1.23M" when it does not fit otherwise.
+// Right-aligned in `width` characters, 1234567 as "1.23M" when it does not fit otherwise; 0: as long as it is.
 [[nodiscard]] std::string count_text(double value, int width);
 // Like count_text, with one decimal below 10; "-" while unknown.
 [[nodiscard]] std::string rate_text(std::optional<double> per_second, int width);

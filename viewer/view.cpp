@@ -11,7 +11,7 @@ namespace {
 void move_cursor(View& view, const Layout& layout, std::int64_t cells) {
   if (layout.pages == 0) return;
   const auto last = static_cast<std::int64_t>(layout.cells() - 1);
-  const auto here = std::min(static_cast<std::int64_t>(view.cursor / layout.pages_per_cell), last);
+  const auto here = static_cast<std::int64_t>(std::min(view.cursor / layout.pages_per_cell, layout.cells() - 1));
   const std::int64_t there = here + cells;
   if (there < 0 || there > last) return;
   view.cursor = static_cast<std::uint64_t>(there) * layout.pages_per_cell;

@@ -5,6 +5,7 @@
 //   read_miss    one_core     21.43 us   19.81 us   1.08    10240      2.00
 //
 // Starts one job for each figure and regime by the dsmexec beside it, itself as the program; rank 1 measures (rank.hpp).
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/wait.h>
 
@@ -49,6 +50,8 @@ std::string output_of(const std::vector<std::string>& arguments) {
   ipc::SpawnOptions options;
   options.arguments = arguments;
   options.standard_output = pipe.write.get();
+  const ipc::Fd nothing(ipc::check(::open("/dev/null", O_RDONLY | O_CLOEXEC), "open /dev/null"));
+  options.standard_input = nothing.get();  // dsmexec would read ours, which is meant for somebody else
   const pid_t pid = ipc::spawn(options);
   pipe.write.reset();
   std::string text;
@@ -97,12 +100,16 @@ bench::Figure run_job(const Options& options, const std::string& figure, const s
 int run_all(const Options& options) {
   const std::vector<int> cpus = allowed_cpus();
   std::vector<bench::Figure> figures;
+  std::cout << bench::header() << std::endl;
+  const auto add = [&](const std::string& name, const std::string& regime, int home, int here) {
+    figures.push_back(run_job(options, name, regime, home, here));
+    std::cout << bench::row(figures.back()) << std::endl;
+  };
   for (const std::string& name : bench::figures()) {
     if (!options.task.figure.empty() && options.task.figure != name) continue;
-    figures.push_back(run_job(options, name, "one_core", cpus[0], cpus[0]));
-    if (cpus.size() > 1) figures.push_back(run_job(options, name, "two_cores", cpus[0], cpus[1]));
+    add(name, "one_core", cpus[0], cpus[0]);
+    if (cpus.size() > 1) add(name, "two_cores", cpus[0], cpus[1]);
   }
-  std::cout << bench::table(figures) << std::flush;
   if (cpus.size() < 2) std::cerr << "dsm_bench: only one CPU here, so there is no regime two_cores\n";
   if (!options.output.empty()) {
     std::ofstream out(options.output);

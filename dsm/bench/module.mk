@@ -1,3 +1,5 @@
-$(eval $(call library,bench,dsm/bench/limits.cpp dsm/bench/report.cpp))
-$(eval $(call program,dsm_bench,dsm/bench/main.cpp dsm/bench/rank.cpp,bench node core pager net telemetry ipc01 ipc02 ipc03 ipc04 ipc06,-lsodium -lboost_program_options -lfmt))
-$(eval $(call test,bench_test,dsm/bench/limits_test.cpp dsm/bench/report_test.cpp,bench ipc01 ipc03 ipc04 ipc06,-lfmt))
+# What a page fault costs, beside what the machine itself takes for its parts.
+BENCH := dsm/bench
+$(eval $(call library,bench,$(BENCH)/limits.cpp $(BENCH)/report.cpp))
+$(eval $(call program,dsm_bench,$(BENCH)/main.cpp $(BENCH)/rank.cpp,bench node core pager net telemetry ipc01 ipc02 ipc03 ipc04 ipc06,-lsodium -lboost_program_options -lfmt))
+$(eval $(call test,bench_test,$(patsubst %,$(BENCH)/%_test.cpp,limits report job),bench ipc01 ipc03 ipc04 ipc06,-lfmt,dsm_bench dsmexec))

@@ -2,13 +2,12 @@
 
 #include <fmt/format.h>
 
-#include <iterator>
 #include <nlohmann/json.hpp>
 
 namespace bench {
 namespace {
 
-nlohmann::json to_value(const Figure& figure) {
+nlohmann::ordered_json to_value(const Figure& figure) {
   return {{"name", figure.name},   {"regime", figure.regime}, {"unit", figure.unit}, {"value", figure.value},
           {"limit", figure.limit}, {"ratio", figure.ratio()}, {"n", figure.n},       {"messages", figure.messages}};
 }
@@ -30,20 +29,20 @@ Figure from_json(const std::string& text) {
   return figure;
 }
 
-std::string table(const std::vector<Figure>& figures) {
-  std::string text = fmt::format("{:<12} {:<10} {:>10} {:>10} {:>6} {:>8} {:>9}\n", "figure", "regime", "value",
-                                 "limit", "ratio", "samples", "messages");
-  for (const Figure& f : figures) {
-    fmt::format_to(std::back_inserter(text), "{:<12} {:<10} {:>7.2f} {} {:>7.2f} {} {:>6.2f} {:>8} {:>9.2f}\n", f.name,
-                   f.regime, f.value, f.unit, f.limit, f.unit, f.ratio(), f.n, f.messages);
-  }
-  return text;
+std::string header() {
+  return fmt::format("{:<12} {:<10} {:>10} {:>10} {:>6} {:>8} {:>9}", "figure", "regime", "value", "limit", "ratio",
+                     "samples", "messages");
+}
+
+std::string row(const Figure& f) {
+  return fmt::format("{:<12} {:<10} {:>7.2f} {} {:>7.2f} {} {:>6.2f} {:>8} {:>9.2f}", f.name, f.regime, f.value, f.unit,
+                     f.limit, f.unit, f.ratio(), f.n, f.messages);
 }
 
 std::string file(const std::vector<Figure>& figures) {
-  nlohmann::json list = nlohmann::json::array();
+  auto list = nlohmann::ordered_json::array();
   for (const Figure& figure : figures) list.push_back(to_value(figure));
-  return nlohmann::json{{"figures", list}}.dump(2) + "\n";
+  return nlohmann::ordered_json{{"figures", list}}.dump(2) + "\n";
 }
 
 }  // namespace bench

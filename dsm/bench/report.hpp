@@ -23,7 +23,9 @@ struct Figure {
 [[nodiscard]] std::string to_json(const Figure& figure);
 [[nodiscard]] Figure from_json(const std::string& text);
 
-[[nodiscard]] std::string table(const std::vector<Figure>& figures);
+// The table's first line, and a figure's. No newline.
+[[nodiscard]] std::string header();
+[[nodiscard]] std::string row(const Figure& figure);
 [[nodiscard]] std::string file(const std::vector<Figure>& figures);  // {"figures": [...]}
 
 }  // namespace bench

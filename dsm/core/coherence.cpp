@@ -30,6 +30,7 @@ Micros time_of(const Event& event) {
   if (const auto* r = std::get_if<Received>(&event)) return r->now;
   if (const auto* p = std::get_if<Prefetch>(&event)) return p->now;
   if (const auto* t = std::get_if<Tick>(&event)) return t->now;
+  if (const auto* t = std::get_if<Resumed>(&event)) return t->now;
   return 0;
 }
 
@@ -82,7 +83,9 @@ void Coherence::step(const Event& event, Actions& out) {
   }
   s.now = std::max(s.now, time_of(event));
   if (std::holds_alternative<Tick>(event)) s.armed = 0;
-  if (s.config.protocol == Protocol::migrate) {
+  if (const auto* resumed = std::get_if<Resumed>(&event)) {
+    s.note_resumed(resumed->page);
+  } else if (s.config.protocol == Protocol::migrate) {
     migrate_step(s, event, out);
   } else {
     msi_step(s, event, out);

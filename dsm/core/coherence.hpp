@@ -30,6 +30,9 @@ struct Config {
   // A granted page must serve the instruction that asked before it leaves: while somebody else wants it, it stays at
   // least this long (microseconds). 0: never held.
   Micros hold = 100;
+  // A woken thread may be preempted before it runs: its hold counts from its Resumed, for which the page waits at most this
+  // long (microseconds). 0: nobody says Resumed, and the hold counts from the grant.
+  Micros absence = 0;
 };
 
 // A page as a reader of the state (dsmtop, logs, checkers) wants to know it.

@@ -94,12 +94,12 @@ NodeTable::Played NodeTable::run(const Coherence& core, Micros clock, bool ticki
 }
 
 Outcome NodeTable::play(NodeId id, const Stimulus& stimulus) {
-  const std::uint64_t key = std::uint64_t{id} << 32U | stimulus.packed();
-  if (const auto found = played_.find(key); found != played_.end()) return found->second;
+  const std::uint64_t key = (std::uint64_t{id} + 1) << 32U | stimulus.packed();
+  if (const Outcome* known = played_.find(key)) return *known;
   Played played = run(states_[id].core, states_[id].clock, states_[id].ticking, stimulus);
   const ListId todo = intern(played.todo);
   const Outcome outcome{.next = intern(std::move(played.state)), .todo = todo};
-  played_.emplace(key, outcome);
+  played_.insert(key, outcome);
   return outcome;
 }
 
@@ -138,30 +138,36 @@ ListId NodeTable::intern(const std::vector<Action>& todo) {
   for (std::size_t i = todo.size(); i-- > 0;) {
     const std::uint64_t key = std::uint64_t{list} << 32U | code(todo[i]);
     const auto [place, fresh] = by_cell_.try_emplace(key, static_cast<ListId>(cells_.size()));
-    if (fresh) cells_.push_back({.action = todo[i], .next = list});
+    if (fresh) {
+      const auto* send = std::get_if<Send>(&todo[i]);
+      cells_.push_back({.action = todo[i], .next = list, .msg = send != nullptr ? intern(send->msg) : MessageId{0}});
+    }
     list = place->second;
   }
   return list;
 }
 
 std::string NodeTable::check_digests() const {
+  std::string wrong;
+  played_.for_each([&](std::uint64_t key, const Outcome&) {
+    const NodeState& state = states_[(key >> 32U) - 1];
+    if (wrong.empty() && state.twin != nullptr) wrong = compare(state, Stimulus::unpack(static_cast<std::uint32_t>(key)));
+  });
+  return wrong;
+}
+
+std::string NodeTable::compare(const NodeState& state, const Stimulus& stimulus) const {
   const auto words = [](const std::vector<Action>& todo) {
     std::string out;
     for (const Action& action : todo) out += "\n  " + text(action);
     return out;
   };
-  for (const auto& [key, outcome] : played_) {
-    const NodeState& state = states_[key >> 32U];
-    if (state.twin == nullptr) continue;
-    const Stimulus stimulus = Stimulus::unpack(static_cast<std::uint32_t>(key));
-    const Played one = run(state.core, state.clock, state.ticking, stimulus);
-    const Played two = run(*state.twin, state.twin_clock, state.ticking, stimulus);
-    if (digest(one.state) == digest(two.state) && words(one.todo) == words(two.todo)) continue;
-    return "two states of node " + std::to_string(state.core.config().self) + " have one digest but answer " +
-           (stimulus.kind == Stimulus::Kind::received ? text(messages_[stimulus.msg]) : "one event") + " differently:" +
-           words(one.todo) + "\nand" + words(two.todo);
-  }
-  return {};
+  const Played one = run(state.core, state.clock, state.ticking, stimulus);
+  const Played two = run(*state.twin, state.twin_clock, state.ticking, stimulus);
+  if (digest(one.state) == digest(two.state) && words(one.todo) == words(two.todo)) return {};
+  const bool received = stimulus.kind == Stimulus::Kind::received;
+  return "two states of node " + std::to_string(state.core.config().self) + " have one digest but answer " +
+         (received ? text(messages_[stimulus.msg]) : "an event") + " differently:" + words(one.todo) + "\nand" + words(two.todo);
 }
 
 }  // namespace dsm::core::explorer

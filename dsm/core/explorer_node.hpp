@@ -42,6 +42,47 @@ struct Outcome {
   ListId todo = 0;
 };
 
+// A map from non-zero numbers that is asked millions of times a second: open addressing, one cache line a look.
+template <class Value>
+class FlatMap {
+ public:
+  FlatMap() : slots_(std::size_t{1} << 12U) {}
+  [[nodiscard]] const Value* find(std::uint64_t key) const {
+    const Slot& slot = slots_[place(key)];
+    return slot.key == 0 ? nullptr : &slot.value;
+  }
+  void insert(std::uint64_t key, const Value& value) {
+    if (++size_ * 2 > slots_.size()) grow();
+    slots_[place(key)] = {key, value};
+  }
+  template <class Visit>
+  void for_each(Visit visit) const {
+    for (const Slot& slot : slots_) {
+      if (slot.key != 0) visit(slot.key, slot.value);
+    }
+  }
+
+ private:
+  struct Slot {
+    std::uint64_t key = 0;
+    Value value{};
+  };
+  [[nodiscard]] std::size_t place(std::uint64_t key) const {
+    std::size_t at = mix(0, key) & (slots_.size() - 1);
+    while (slots_[at].key != 0 && slots_[at].key != key) at = (at + 1) & (slots_.size() - 1);
+    return at;
+  }
+  void grow() {
+    std::vector<Slot> old(slots_.size() * 2);
+    old.swap(slots_);
+    for (const Slot& slot : old) {
+      if (slot.key != 0) slots_[place(slot.key)] = slot;
+    }
+  }
+  std::vector<Slot> slots_;
+  std::size_t size_ = 0;
+};
+
 class NodeTable {
  public:
   explicit NodeTable(const Setup& setup);
@@ -55,6 +96,7 @@ class NodeTable {
 
   [[nodiscard]] const Action& head(ListId list) const { return cells_[list].action; }
   [[nodiscard]] ListId rest(ListId list) const { return cells_[list].next; }
+  [[nodiscard]] MessageId head_message(ListId list) const { return cells_[list].msg; }  // if head() is a Send
   [[nodiscard]] MessageId intern(const Message& msg);
   [[nodiscard]] const Message& message(MessageId id) const { return messages_[id]; }
 
@@ -72,13 +114,15 @@ class NodeTable {
   };
   struct Cell {
     Action action;
-    ListId next;
+    ListId next = 0;
+    MessageId msg = 0;
   };
   struct Played {
     NodeState state;
     std::vector<Action> todo;  // without timers
   };
 
+  [[nodiscard]] std::string compare(const NodeState& state, const Stimulus& stimulus) const;
   [[nodiscard]] Played run(const Coherence& core, Micros clock, bool ticking, const Stimulus& stimulus) const;
   [[nodiscard]] static std::uint64_t digest(const NodeState& state);
   [[nodiscard]] NodeId intern(NodeState state);
@@ -92,7 +136,7 @@ class NodeTable {
   std::unordered_map<std::uint64_t, NodeId> by_digest_;
   std::unordered_map<std::uint64_t, ListId> by_cell_;
   std::unordered_map<std::uint64_t, MessageId> by_message_;
-  std::unordered_map<std::uint64_t, Outcome> played_;
+  FlatMap<Outcome> played_;  // by node state plus one, and stimulus
 };
 
 }  // namespace dsm::core::explorer

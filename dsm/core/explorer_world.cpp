@@ -51,13 +51,9 @@ Rules::Rules(const Setup& setup)
 }
 
 std::uint8_t Rules::channel(Node from, Node to, Lane lane, bool answers) const {
-  for (std::size_t i = 0; i < channels_.size(); ++i) {
-    const Channel& c = channels_[i];
-    if (c.from == from && c.to == to && c.lane == lane && (lane == 0 || c.answers == answers)) {
-      return static_cast<std::uint8_t>(i);
-    }
-  }
-  return 0xff;
+  if (to >= setup_.nodes || from == to || lane > setup_.threads) return 0xff;
+  const unsigned pair = from * (setup_.nodes - 1U) + to - (to > from ? 1U : 0U);
+  return static_cast<std::uint8_t>(pair * (1U + 2U * setup_.threads) + (lane == 0 ? 0U : 2U * lane - (answers ? 0U : 1U)));
 }
 
 World Rules::initial() const {
@@ -83,7 +79,7 @@ void Rules::choices(const World& world, Choices& out) {
     }
   }
   for (unsigned t = 0; t < unsigned{setup_.nodes} * setup_.threads; ++t) {
-    if (world.thread[t].state == Thread::State::woken) add_retry(world, t, out);
+    if (world.thread[t].state == Thread::State::woken && world.thread[t].owed == 0) add_retry(world, t, out);
     if (world.thread[t].state == Thread::State::idle) add_operations(world, t, out);
   }
 }
@@ -230,7 +226,7 @@ std::string Rules::run_thread(World& world, unsigned t) const {
   Thread& thread = world.thread[t];
   const unsigned node = rank_of(t);
   if (world.allow[node][thread.page] >= thread.want) {
-    const Thread done = std::exchange(thread, Thread{});
+    const Thread done = std::exchange(thread, {});
     return touch(world, static_cast<Node>(node), done.page, done.want);
   }
   if (thread.state == Thread::State::woken) ++world.retries;
@@ -254,12 +250,13 @@ std::string Rules::touch(World& world, Node node, unsigned page, Access want) co
 }
 
 std::string Rules::act(World& world, Node node) {
-  const Action action = nodes_.head(world.todo[node]);
+  const Action& action = nodes_.head(world.todo[node]);
+  const MessageId msg = nodes_.head_message(world.todo[node]);
   world.todo[node] = nodes_.rest(world.todo[node]);
   const std::uint8_t staged = world.staged[node];
   std::string wrong;
   if (const auto* s = std::get_if<Send>(&action)) {
-    wrong = send(world, node, *s);
+    wrong = send(world, node, *s, msg);
   } else if (const auto* w = std::get_if<Wake>(&action)) {
     wrong = wake(world, node, *w);
   } else if (const auto* p = std::get_if<Protect>(&action)) {
@@ -274,15 +271,16 @@ std::string Rules::act(World& world, Node node) {
   return wrong;
 }
 
-std::string Rules::send(World& world, Node node, const Send& action) {
+std::string Rules::send(World& world, Node node, const Send& action, MessageId msg) {
   const std::uint8_t chan = channel(node, action.to, action.lane, is_answer(action.msg));
   if (chan == 0xff) return node_name(node) + " sends where no connection is: " + text(Action{action});
   if (world.flights == max_flights) return "more messages are under way than the explorer has room for";
   unsigned place = 0;  // behind those of the same channel; the channels in order, so that equal worlds are equal bytes
   while (place < world.flights && world.flight[place].channel <= chan) ++place;
   std::copy_backward(world.flight.begin() + place, world.flight.begin() + world.flights, world.flight.begin() + world.flights + 1);
+  if (action.lane != 0 && !is_answer(action.msg)) ++world.thread[unsigned{node} * setup_.threads + action.lane - 1U].owed;
   const std::uint8_t current = action.msg.carries_page ? world.current[node][action.msg.page] : 0;
-  world.flight[place] = {.channel = chan, .current = current, .msg = nodes_.intern(action.msg)};
+  world.flight[place] = {.channel = chan, .current = current, .msg = msg};
   ++world.flights;
   return {};
 }
@@ -326,8 +324,9 @@ std::string Rules::event(World& world, const Choice& choice) {
       }
       const Channel& from = channels_[choice.channel];
       if (from.lane == 0 || !from.answers) break;
-      const Thread& reader = world.thread[unsigned{node} * setup_.threads + from.lane - 1];
-      if (reader.state != Thread::State::blocked) return node_name(node) + " has let a thread go while its call lane owes an answer";
+      Thread& reader = world.thread[unsigned{node} * setup_.threads + from.lane - 1U];
+      if (reader.owed == 0) return node_name(node) + " gets an answer on a call lane on which nobody asks";
+      --reader.owed;
       break;
     }
   }
@@ -341,7 +340,7 @@ std::string Rules::check(const World& world, const Choices& choices) const {
   if (!wrong.empty() || choices.busy || choices.cut_off) return wrong;
   for (unsigned t = 0; t < unsigned{setup_.nodes} * setup_.threads; ++t) {
     if (world.thread[t].state == Thread::State::idle) continue;
-    return node_name(rank_of(t)) + " waits for " + name(world.thread[t].page) + " for ever: nothing is under way any more";
+    return node_name(rank_of(t)) + " waits for ever for " + (world.thread[t].owed != 0 ? "an answer on its call lane" : name(world.thread[t].page)) + ": nothing is under way any more";
   }
   return check_rest(world);
 }

@@ -32,6 +32,7 @@ struct Thread {
   State state{};
   std::uint8_t page = 0;
   Access want{};
+  std::uint8_t owed = 0;  // answers that it still has to read from its call lane; until then it does not run on
 };
 
 // Plain bytes, so that hashing and comparing are cheap. What a page contains does not matter, only whether it is what was
@@ -104,7 +105,7 @@ class Rules {
   [[nodiscard]] std::string run_thread(World& world, unsigned thread) const;
   [[nodiscard]] std::string touch(World& world, Node node, unsigned page, Access want) const;
   [[nodiscard]] std::string act(World& world, Node node);
-  [[nodiscard]] std::string send(World& world, Node node, const Send& action);
+  [[nodiscard]] std::string send(World& world, Node node, const Send& action, MessageId msg);
   [[nodiscard]] std::string wake(World& world, Node node, const Wake& action) const;
   [[nodiscard]] std::string event(World& world, const Choice& choice);
   [[nodiscard]] std::string check_pages(const World& world) const;

@@ -68,6 +68,7 @@ void want(State& s, const Received& r, Actions& out) {
 void returned(State& s, const Received& r, Actions& out) {
   Directory& d = s.directory[r.msg.page];
   const bool asked_for = r.msg.kind == Kind::recalled;
+  if (asked_for && too_late(s, r)) return;
   if (d.owner != r.from + 1 || r.msg.seq != s.wire_seq(r.msg.page) || !r.msg.carries_page || r.msg.access != Access::none ||
       (asked_for && d.busy != Busy::recalling)) {
     return out.push(bad_message(r.from));
@@ -99,7 +100,7 @@ void recall(State& s, const Received& r, Actions& out) {
   if (r.msg.access != Access::none || r.msg.carries_page) return out.push(bad_message(r.from));
   const bool ahead = newer(r.msg.seq, s.locals[page].seq);
   const bool owned = r.msg.seq == s.locals[page].seq && s.here(page) == Access::write;
-  if (!ahead && !owned) return;  // the page has been written back already, and that is the answer
+  if (!ahead && !owned) return answer_too_late(r, out);  // the page has been written back already
   if (s.pending(page) != nullptr) return out.push(bad_message(r.from));
   if (owned) return revoke_installed(s, revoke, out);
   if (s.asked(page) == Access::none || !s.has_revoke_room()) return out.push(bad_message(r.from));

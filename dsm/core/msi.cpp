@@ -108,6 +108,7 @@ void on_want(State& s, const Received& r, Actions& out) {
 void on_recalled(State& s, const Received& r, Actions& out) {
   const Message& m = r.msg;
   Directory& d = s.directory[m.page];
+  if (too_late(s, r)) return;
   if (d.busy != Busy::recalling || d.owner != r.from + 1 || m.seq != s.wire_seq(m.page) || !m.carries_page ||
       m.access != (s.front(m.page).want == Access::read ? Access::read : Access::none)) {
     return out.push(bad_message(r.from));
@@ -202,7 +203,7 @@ void on_recall(State& s, const Received& r, Actions& out) {
   if (m.access == Access::write || m.carries_page) return out.push(bad_message(r.from));
   const bool ahead = newer(m.seq, installed);
   const bool owned = m.seq == installed && s.here(m.page) == Access::write;
-  if (!ahead && !owned) return;  // the page has been written back already, and that is the answer
+  if (!ahead && !owned) return answer_too_late(r, out);  // the page has been written back already
   if (s.pending(m.page) != nullptr) return out.push(bad_message(r.from));
   if (owned) return revoke_installed(s, revoke, out);
   if (s.asked(m.page) != Access::write || !s.has_revoke_room()) return out.push(bad_message(r.from));

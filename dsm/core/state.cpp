@@ -126,7 +126,13 @@ void State::note_grant(Page page, Site site) {
     r.until = std::min(r.until, now + config.hold);
   }
   if (place == &recent[recent_next]) recent_next = (recent_next + 1) % recent.size();
-  *place = Recent{page, site, now, now + config.hold};
+  *place = Recent{page, site, now, now + std::max(config.hold, config.absence)};
+}
+
+void State::note_resumed(Page page) {
+  for (Recent& r : recent) {
+    if (r.page == page) r.until = std::min(r.until, now + config.hold);
+  }
 }
 
 void give_up(State& s, const Revoke& revoke, Actions& out) {
@@ -154,6 +160,14 @@ void revoke_overtaken(State& s, Page page, Actions& out) {
   s.forget(pending);
   revoke.before_grant = false;
   revoke_installed(s, revoke, out);
+}
+
+void answer_too_late(const Received& r, Actions& out) {
+  out.push(Send{r.from, r.lane, Message{.kind = Message::Kind::recalled, .page = r.msg.page, .seq = r.msg.seq}});
+}
+
+bool too_late(const State& s, const Received& r) {
+  return !r.msg.carries_page && r.msg.access == Access::none && !newer(r.msg.seq, s.wire_seq(r.msg.page));
 }
 
 void revoke_due(State& s, void (*serve)(State&, Page, Actions&), Actions& out) {

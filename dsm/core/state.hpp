@@ -122,6 +122,7 @@ struct State {
   // An instruction that was granted a page and now faults on another one needs both: keep the first a little longer.
   void note_fault(Site site, Page page);
   void note_grant(Page page, Site site);
+  void note_resumed(Page page);
   // Asks for a Tick when the next deferred revocation is due, unless that has been asked for.
   void arm(Actions& out);
 };
@@ -140,6 +141,10 @@ void give_up(State& state, const Revoke& revoke, Actions& out);
 void revoke_installed(State& state, const Revoke& revoke, Actions& out);
 // A grant has been installed: obeys the revocation that overtook it, if there is one.
 void revoke_overtaken(State& state, Page page, Actions& out);
+// A recall that finds the page written back gets an answer all the same, without a page: whoever sent it may be a thread
+// that waits for the answer on its call lane. It changes nothing at the home: what was written back is the answer.
+void answer_too_late(const Received& recall, Actions& out);
+[[nodiscard]] bool too_late(const State& state, const Received& recalled);
 // Time has passed: what is held no longer goes. `serve` is called for pages of which the home itself was the holder.
 void revoke_due(State& state, void (*serve)(State&, Page, Actions&), Actions& out);
 

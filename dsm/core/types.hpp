@@ -60,9 +60,11 @@ struct WriteBack { Page page; };
 struct Received { Node from; Lane lane; Message msg; Micros now = 0; };
 // The time named by a Timer action has come (a tick too early or too many does no harm).
 struct Tick { Micros now; };
+// A thread that was woken for this page is about to run its instruction: its turn begins now. Only with Config::absence.
+struct Resumed { Page page; Micros now; };
 struct PeerLost { Node who; };
 
-using Event = std::variant<Fault, Prefetch, Drop, WriteBack, Received, Tick, PeerLost>;
+using Event = std::variant<Fault, Prefetch, Drop, WriteBack, Received, Tick, Resumed, PeerLost>;
 
 // ---- what the node must then do ---------------------------------------------------------------------------------------
 

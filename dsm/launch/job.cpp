@@ -53,6 +53,11 @@ Job::Job(Config config, Time now) : config_(std::move(config)), ranks_(config_.h
 
 std::string Job::who(int rank) const { return fmt::format("rank {} ({})", rank, config_.hosts[static_cast<std::size_t>(rank)]); }
 
+std::string Job::never_joined(int rank, const std::vector<int>& waiting) const {
+  return fmt::format("{} ended without dsm_init (exit code 0), and {} {} for it there", who(rank), rank_list(waiting),
+                     waiting.size() == 1 ? "waits" : "wait");
+}
+
 bool Job::failed(const Rank& rank) const {
   if (!rank.status) return false;
   return code_of(*rank.status) != 0 || (rank.joined && !rank.finalized);
@@ -110,10 +115,7 @@ void Job::joined(int rank, Time now) {
   if (failure_ || stopping_) return;
   const auto ended = ranks_that([](const Rank& r) { return r.status && !r.joined; });
   if (!ended.empty() && to_judge_.empty()) {
-    fail({exit_trouble, ended[0],
-          fmt::format("{} ended without dsm_init ({}), and {} waits for it there", who(ended[0]),
-                      describe_status(*at(ended[0]).status), rank_list({rank}))},
-         now);
+    fail({exit_trouble, ended[0], never_joined(ended[0], {rank})}, now);
   }
 }
 
@@ -228,10 +230,7 @@ void Job::judge_exit(int rank, Time now) {
   } else if (r.joined && !r.finalized) {
     fail({exit_trouble, rank, fmt::format("{} left without dsm_finalize (exit code 0)", who(rank))}, now);
   } else if (!r.joined && waiting_to_join()) {
-    fail({exit_trouble, rank,
-          fmt::format("{} ended without dsm_init (exit code 0), and {} waits for it there", who(rank),
-                      rank_list(ranks_that([](const Rank& other) { return other.joined; })))},
-         now);
+    fail({exit_trouble, rank, never_joined(rank, ranks_that([](const Rank& other) { return other.joined; }))}, now);
   }
 }
 
@@ -373,6 +372,9 @@ std::vector<std::string> Job::summary() const {
   if (!failure_ && interrupted_by_ == 0) return {};
   std::vector<std::string> lines;
   const int first = failure_ ? failure_->rank : -1;
+  const auto how = [](const Rank& r) {
+    return code_of(*r.status) == 0 ? "left without dsm_finalize" : describe_status(*r.status);
+  };
   const bool first_has_ended = first >= 0 && at(first).status && !at(first).stopped;
   std::string text = failure_ ? failure_->text : fmt::format("ended by {}", signal_name(interrupted_by_));
   const auto stopped = ranks_that([](const Rank& r) { return r.status && r.stopped; });
@@ -387,9 +389,9 @@ std::vector<std::string> Job::summary() const {
     if (lines.size() > most) {
       ++more;
     } else if (r.secondary) {
-      lines.push_back(fmt::format("{} lost rank {} and then ended: {}", who(rank), r.blames, describe_status(*r.status)));
+      lines.push_back(fmt::format("{} lost rank {} and then ended: {}", who(rank), r.blames, how(r)));
     } else {
-      lines.push_back(fmt::format("{} failed too: {}", who(rank), describe_status(*r.status)));
+      lines.push_back(fmt::format("{} failed too: {}", who(rank), how(r)));
     }
   }
   if (more > 0) lines.push_back(fmt::format("{} more ranks failed too", more));

@@ -104,6 +104,7 @@ class Job {
   [[nodiscard]] Rank& at(int rank) { return ranks_[static_cast<std::size_t>(rank)]; }
   [[nodiscard]] const Rank& at(int rank) const { return ranks_[static_cast<std::size_t>(rank)]; }
   [[nodiscard]] std::string who(int rank) const;  // "rank 2 (host)"
+  [[nodiscard]] std::string never_joined(int rank, const std::vector<int>& waiting) const;
   [[nodiscard]] bool failed(const Rank& rank) const;
   [[nodiscard]] bool waiting_to_join() const { return first_join_.has_value() && !welcomed_; }
   template <class Test>

@@ -18,7 +18,7 @@ struct Family {
   Family() {
     ipc::Pipe out = ipc::make_pipe();
     ipc::SpawnOptions options;
-    options.arguments = {"sh", "-c", "setsid sh -c 'echo $$; exec tail -f /dev/null' & wait"};
+    options.arguments = {"sh", "-c", "setsid sh -c 'echo $$; exec sleep 1000' & wait"};
     options.standard_output = out.write.get();
     parent = ipc::spawn(options);
     out.write.reset();

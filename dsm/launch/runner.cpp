@@ -1,5 +1,6 @@
 #include "dsm/launch/runner.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -263,16 +264,15 @@ telemetry::Snapshot Runner::snapshot() const {
 void Runner::serve_viewers(Time now) {
   viewers_.serve();
   if (!viewers_.pending()) return;
-  if (asked_ != answered_) {
-    if (now < asked_at_ + sample_patience) return;
-    answered_ = asked_;  // late: its host is busy, or its output waits for our reader. The last news must do
+  if (asking_ && answered_ < asked_ && now < asked_at_ + sample_patience) return;
+  if (asking_ || !link_) {
+    // A late agent's host is busy, or its output waits for our reader: the last news must do.
+    asking_ = false;
     viewers_.answer(snapshot());
-  } else if (asked_ > 0 && asked_at_ != Time::min()) {
-    asked_at_ = Time::min();
-    viewers_.answer(snapshot());
-  } else if (link_) {
-    link_->send(Ask{++asked_});
+  } else {
+    asking_ = true;
     asked_at_ = now;
+    link_->send(Ask{++asked_});
   }
 }
 
@@ -322,7 +322,7 @@ int Runner::timeout_ms(Time now) const {
   Time until = std::min({job_.next_deadline(), coordinator_.next_deadline(), input_.next_deadline()});
   if (sweeping_) until = std::min(until, now + look_again);
   if (lost_at_ && !agent_told_lost_) until = std::min(until, *lost_at_ + agent_exit_patience);
-  if (asked_ != answered_) until = std::min(until, asked_at_ + sample_patience);
+  if (asking_) until = std::min(until, asked_at_ + sample_patience);
   if (viewers_.clients() > 0) until = std::min(until, now + milliseconds(1000));
   if (job_.hasty() && !output_.empty()) until = std::min(until, moved_at_ + stall_patience);
   if (until == Time::max()) return -1;

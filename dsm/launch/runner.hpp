@@ -89,6 +89,7 @@ class Runner {
   telemetry::Snapshot seen_;       // what the agent said last
   std::vector<std::int64_t> pids_; // by rank
   std::uint64_t asked_ = 0, answered_ = 0;  // ids of samples
+  bool asking_ = false;                     // for viewers that wait
   Time asked_at_{};
 
   std::uint64_t written_ = 0;      // bytes of output, when it last moved on

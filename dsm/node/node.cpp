@@ -24,7 +24,8 @@ core::Config core_config(const net::Mesh& mesh, const Node::Options& options, st
                       .nodes = static_cast<std::uint8_t>(ranks),
                       .pages = static_cast<core::Page>(options.pages),
                       .protocol = options.protocol,
-                      .hold = options.hold};
+                      .hold = options.hold,
+                      .absence = 500 * options.hold};
 }
 
 }  // namespace

@@ -88,7 +88,9 @@ class Node final : public pager::FaultSink {
     Gate gate;
     core::Page page = 0;     // lock_
     bool asking = false;     // lock_: the want that was sent is this thread's
-    std::atomic<bool> away{false};  // granted, but not yet back in the application
+    std::uint64_t batch = 0;        // lock_; which step woke it ...
+    std::uint32_t batch_size = 0;   // lock_; ... with how many
+    std::atomic<bool> away{false};  // woken, but not yet back in the application
   };
 
   struct Port {  // a channel on which several threads send
@@ -152,7 +154,16 @@ class Node final : public pager::FaultSink {
   void carry_out_sync(Errand& errand) noexcept;
   void send(core::Node to, core::Lane lane, bool request, const net::FrameHeader& header, const void* body, Errand& errand) noexcept;
   void protect(core::Page page, core::Access allow) noexcept;
+  void count_waste(core::Page page) noexcept;
   void wake(core::Waiter waiter, const Errand& errand) noexcept;
+  template <class Visit>
+  void for_each_seat(const Visit& visit) noexcept {  // that is taken
+    for (std::size_t word = 0; word < seats_free_.size(); ++word) {
+      for (std::uint64_t taken = ~seats_free_[word].load(std::memory_order_acquire); taken != 0; taken &= taken - 1) {
+        visit(seats_[word * 64 + static_cast<std::size_t>(__builtin_ctzll(taken))]);
+      }
+    }
+  }
   void abort_job(core::Abort abort) noexcept;
   void publish(core::Page page) noexcept;
   // after it
@@ -184,6 +195,7 @@ class Node final : public pager::FaultSink {
   core::Sync sync_;                  // lock_
   core::Actions actions_;            // lock_
   core::SyncActions sync_actions_;   // lock_
+  std::uint64_t batch_ = 0;          // lock_; steps carried out
   core::Zeros<core::Access> access_; // lock_; what mprotect was last told, by page
 
   std::array<Seat, core::max_waiters> seats_;

@@ -33,6 +33,11 @@ void Node::on_fault(core::Page page, core::Access want, std::uintptr_t pc) noexc
   lock_.unlock();
   see_through(errand);
   publisher_.end_wait();
+  lock_.lock();
+  seats_[errand.self].away.store(false, std::memory_order_relaxed);
+  core_.step(core::Resumed{page, now_us()}, actions_);
+  carry_out(errand);
+  lock_.unlock();
   leave_place(errand);
 }
 

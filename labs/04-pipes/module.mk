@@ -1,2 +1,2 @@
-$(eval $(call library,ipc04,labs/04-pipes/src/spawn.cpp labs/04-pipes/src/line_mux.cpp))
-$(eval $(call test,ipc04_test,$(addprefix labs/04-pipes/tests/,spawn_test.cpp transfer_test.cpp line_mux_test.cpp),ipc04))
+$(eval $(call library,ipc04,$(addprefix labs/04-pipes/src/,spawn.cpp read_write.cpp line_mux.cpp)))
+$(eval $(call test,ipc04_test,$(patsubst %,labs/04-pipes/tests/%_test.cpp,spawn spawn_child read_write line_mux),ipc04))

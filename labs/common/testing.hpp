@@ -1,5 +1,5 @@
-// labs/common/testing.hpp - what the module tests share: conditions with a deadline, and looking at a process from outside.
-// For tests only. Header-only, so that a hand-out can carry it beside the tests.
+// labs/common/testing.hpp - what the module tests share: conditions with a deadline, and looking at a process from
+// outside. For tests only. Header-only, so that a hand-out can carry it beside the tests.
 #pragma once
 #include <dirent.h>
 #include <signal.h>
@@ -125,6 +125,16 @@ class TempDir {
   std::string path_;
 };
 
+// kill(2), but only for a child of ours. What is being tested may hand out any number as a pid, and -1 would be
+// everybody.
+inline bool is_child(pid_t pid) {
+  return pid > 1 && ::waitid(P_PID, static_cast<id_t>(pid), nullptr, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+inline int kill_child(pid_t pid, int signo) { return is_child(pid) ? ::kill(pid, signo) : -1; }
+inline int kill_group_of_child(pid_t leader, int signo) {
+  return is_child(leader) && ::getpgid(leader) == leader ? ::kill(-leader, signo) : -1;
+}
+
 // A forked child that runs `body` and leaves with what it returns (99 if it throws). Killed and reaped at the end.
 class Child {
  public:
@@ -143,7 +153,7 @@ class Child {
   Child& operator=(const Child&) = delete;
   ~Child() {
     if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
+    kill_child(pid_, SIGKILL);
     wait();
   }
   [[nodiscard]] pid_t pid() const { return pid_; }

@@ -60,7 +60,7 @@ struct dsm_stats {
   uint64_t invalidations; /* readable copies taken from this rank */
   uint64_t recalls;       /* pages taken from this rank while it could write them */
   uint64_t grants;        /* pages granted to this rank by a remote home */
-  uint64_t wasted_grants; /* of these: taken back before the thread that had asked ran on */
+  uint64_t wasted_grants; /* of these: taken back before any thread that waited for it ran on */
   uint64_t lock_waits;    /* dsm_lock calls */
   uint64_t barriers;      /* dsm_barrier calls */
 };

@@ -46,8 +46,8 @@ ScopedMask::ScopedMask(const sigset_t& blocked) noexcept {
   //@ solution 01.mask
   ::pthread_sigmask(SIG_BLOCK, &blocked, &previous_);
   //@ starter
-  // TODO 01.mask: block these signals in addition to those that are blocked, and keep the former mask. sigprocmask(2) says
-  // why it is not the right call in a program with threads.
+  // TODO 01.mask: block these signals in addition to those that are blocked, and keep the former mask. sigprocmask(2)
+  // says why it is not the right call in a program with threads.
   //| ::pthread_sigmask(SIG_BLOCK, nullptr, &previous_);
   //| static_cast<void>(blocked);
   //@ end

@@ -233,7 +233,7 @@ TEST_F(Signals, ReapingTellsASignalFromAnExit) {
     for (;;) ::pause();
     return 0;
   });
-  ::kill(child.pid(), SIGKILL);
+  ipc::testing::kill_child(child.pid(), SIGKILL);
   ASSERT_TRUE(wait_until([&] { return has_ended(child.pid()); }));
   const auto exits = ipc::reap_children();
   child.forget();
@@ -247,7 +247,7 @@ TEST_F(Signals, AStoppedChildHasNotEnded) {
     for (;;) ::pause();
     return 0;
   });
-  ::kill(child.pid(), SIGSTOP);
+  ipc::testing::kill_child(child.pid(), SIGSTOP);
   ASSERT_TRUE(wait_until([&] { return ipc::testing::status_field(std::to_string(child.pid()), "State")[0] == 'T'; }));
   EXPECT_TRUE(ipc::reap_children().empty());
 }

@@ -72,7 +72,8 @@ Mapping map_file(const Fd& file, std::size_t length, bool writable, const std::s
   return Mapping(nullptr, length, writable ? PROT_READ | PROT_WRITE : PROT_READ, MAP_SHARED, file.get(), 0,
                  "mmap " + name);
   //@ starter
-  // TODO 03.map_file: map the file so that writes reach it. mmap() does not mind a file that is too short: who does, when?
+  // TODO 03.map_file: map the file so that writes reach it. mmap() does not mind a file that is too short: who does,
+  // when?
   //| static_cast<void>(file), static_cast<void>(length), static_cast<void>(writable);
   //| throw std::runtime_error(name + ": map_file is not written yet");
   //@ end
@@ -103,8 +104,8 @@ TwoViews map_two_views(std::size_t size, void* where) {
   }
   return views;
   //@ starter
-  // TODO 03.two_views: one memfd, mapped twice. Which protection has each view? How do you keep both out of a forked child
-  // and out of a core dump (madvise(2)), and what if something is already mapped at `where`?
+  // TODO 03.two_views: one memfd, mapped twice. Which protection has each view? How do you keep both out of a forked
+  // child and out of a core dump (madvise(2)), and what if something is already mapped at `where`?
   //| static_cast<void>(size), static_cast<void>(where);
   //| throw std::runtime_error("map_two_views is not written yet");
   //@ end

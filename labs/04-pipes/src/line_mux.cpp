@@ -37,8 +37,8 @@ bool read_some(int fd, LineSplitter& splitter, const LineSplitter::Sink& sink, s
   }
   return true;
   //@ starter
-  // TODO 04.drain: read until nothing is there or the budget is spent, and feed the splitter. What does read() return at
-  // the end of a pipe, what when nothing is there now, and what if a signal comes?
+  // TODO 04.drain: read until nothing is there or the budget is spent, and feed the splitter. What does read() return
+  // at the end of a pipe, what when nothing is there now, and what if a signal comes?
   //| static_cast<void>(fd), static_cast<void>(splitter), static_cast<void>(sink), static_cast<void>(budget);
   //| static_cast<void>(buffer);
   //| return false;
@@ -73,8 +73,9 @@ void LineSplitter::feed(std::string_view bytes, const Sink& sink) {
     }
   }
   //@ starter
-  // TODO 04.split: hand every whole line, without its newline, to the sink, and hold what comes after the last newline until
-  // the next bytes come. A line may be longer than max_line_, and a newline may be the first byte of the next piece.
+  // TODO 04.split: hand every whole line, without its newline, to the sink, and hold what comes after the last newline
+  // until the next bytes come. A line may be longer than max_line_, and a newline may be the first byte of the next
+  // piece.
   //| static_cast<void>(bytes), static_cast<void>(sink);
   //@ end
 }
@@ -136,8 +137,8 @@ bool LineMux::run_once(int timeout_ms, const Sink& line, const Closed& closed) {
 void LineMux::drain(Token token, const Sink& line) {
   const auto found = find(token);
   if (found == streams_.end()) return;
-  // What is there now, not what a writer that lives on may add for ever. The floor is for kinds of file that do not count
-  // all they hold (a pty).
+  // What is there now, not what a writer that lives on may add for ever. The floor is for kinds of file that do not
+  // count all they hold (a pty).
   int waiting = 0;
   if (::ioctl(found->first, FIONREAD, &waiting) == -1) waiting = 0;
   const std::size_t budget = std::max(static_cast<std::size_t>(waiting), std::size_t{1} << 20);

@@ -1,7 +1,6 @@
 #include "ipc/spawn.hpp"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -20,20 +19,6 @@ extern char** environ;
 
 namespace ipc {
 namespace {
-
-// ---- read_full, write_full ----
-
-// Waits until a non-blocking descriptor is ready. False and errno if that cannot be waited for.
-bool wait_ready(int fd, short event) noexcept {
-  pollfd wait{fd, event, 0};
-  return ::poll(&wait, 1, -1) != -1 || errno == EINTR;
-}
-
-bool may_be_repeated(int fd, short event) noexcept {
-  return errno == EINTR || (errno == EAGAIN && wait_ready(fd, event));
-}
-
-// ---- spawn ----
 
 // What the child needs, made ready before fork(): between fork() and exec() in a process that had threads there is no
 // malloc, no lock, nothing that is not in signal-safety(7).
@@ -126,8 +111,8 @@ int copy_aside(const Plan& plan, int fd) noexcept {
   return copy;
 }
 
-// Gives the descriptors their numbers. Sources and targets may overlap in any way, a swap included: a source that sits on
-// somebody else's target is copied aside first, and the error pipe as well.
+// Gives the descriptors their numbers. Sources and targets may overlap in any way, a swap included: a source that sits
+// on somebody else's target is copied aside first, and the error pipe as well.
 void place_descriptors(Plan& plan) noexcept {
   //@ solution 04.dup
 #ifdef SYS_close_range
@@ -153,8 +138,8 @@ void place_descriptors(Plan& plan) noexcept {
     if (done == -1) fail(plan, Step::dup2, static_cast<int>(i));
   }
   //@ starter
-  // TODO 04.dup: dup2() each of plan.redirects to its number. What if one's number is another's source (think of exchanging
-  // 1 and 2)? What if the error pipe sits there? And what does dup2(4, 4) do to close-on-exec?
+  // TODO 04.dup: dup2() each of plan.redirects to its number. What if one's number is another's source (think of
+  // exchanging 1 and 2)? What if the error pipe sits there? And what does dup2(4, 4) do to close-on-exec?
   //| static_cast<void>(plan), static_cast<void>(copy_aside);
   //@ end
 }
@@ -193,9 +178,9 @@ void try_programs(const Plan& plan) noexcept {
   try_programs(plan);
   fail(plan, Step::execve);
   //@ starter
-  // TODO 04.child: what must be so when the program starts? Default dispositions and an empty mask, its own process group,
-  // the parent-death signal (and if the parent is already gone?), the directory, the descriptors; then exec. Whatever
-  // fails: tell it by fail().
+  // TODO 04.child: what must be so when the program starts? Default dispositions and an empty mask, its own process
+  // group, the parent-death signal (and if the parent is already gone?), the directory, the descriptors; then exec.
+  // Whatever fails: tell it by fail().
   //| static_cast<void>(reset_signals), static_cast<void>(place_descriptors), static_cast<void>(try_programs);
   //| errno = ENOSYS;
   //| fail(plan, Step::execve);
@@ -224,43 +209,6 @@ Pipe make_pipe() {
   // TODO 04.pipe: pipe2(2). Why must both ends be close-on-exec from the first moment?
   //| return {};
   //@ end
-}
-
-ssize_t read_full(int fd, void* buffer, std::size_t size) noexcept {
-  std::size_t done = 0;
-  //@ solution 04.read_full
-  while (done < size) {
-    const ssize_t got = ::read(fd, static_cast<char*>(buffer) + done, size - done);
-    if (got == 0) break;
-    if (got > 0) {
-      done += static_cast<std::size_t>(got);
-    } else if (!may_be_repeated(fd, POLLIN)) {
-      return -1;
-    }
-  }
-  //@ starter
-  // TODO 04.read_full: read() gives what is there, which may be one byte. Go on until all has come. When must you stop early?
-  //| static_cast<void>(fd), static_cast<void>(buffer), static_cast<void>(size);
-  //@ end
-  return static_cast<ssize_t>(done);
-}
-
-ssize_t write_full(int fd, const void* buffer, std::size_t size) noexcept {
-  std::size_t done = 0;
-  //@ solution 04.write_full
-  while (done < size) {
-    const ssize_t put = ::write(fd, static_cast<const char*>(buffer) + done, size - done);
-    if (put >= 0) {
-      done += static_cast<std::size_t>(put);
-    } else if (!may_be_repeated(fd, POLLOUT)) {
-      return -1;
-    }
-  }
-  //@ starter
-  // TODO 04.write_full: write() may take only a part, too.
-  //| static_cast<void>(fd), static_cast<void>(buffer), static_cast<void>(size), static_cast<void>(may_be_repeated);
-  //@ end
-  return static_cast<ssize_t>(done);
 }
 
 SpawnError::SpawnError(std::string step_, int error_, const std::string& object)
@@ -308,8 +256,8 @@ pid_t spawn(const SpawnOptions& options) {
   throw SpawnError(step_names.at(static_cast<std::size_t>(report.step)), report.error,
                    object_of(report, options, plan));
   //@ starter
-  // TODO 04.spawn: fork; the child does run_child(plan). How does the parent learn whether exec was successful? Which end of
-  // which pipe must be closed for that? And why are all signals blocked around fork()?
+  // TODO 04.spawn: fork; the child does run_child(plan). How does the parent learn whether exec was successful? Which
+  // end of which pipe must be closed for that? And why are all signals blocked around fork()?
   //| static_cast<void>(run_child), static_cast<void>(object_of), static_cast<void>(step_names);
   //| throw std::system_error(ENOSYS, std::generic_category(), "spawn");
   //@ end

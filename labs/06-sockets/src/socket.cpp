@@ -1,4 +1,5 @@
-// The setup half of ipc/socket.hpp: names, listeners, connections. May allocate and throw; see transfer.cpp for the rest.
+// The setup half of ipc/socket.hpp: names, listeners, connections. May allocate and throw; see transfer.cpp for the
+// rest.
 #include "ipc/socket.hpp"
 
 #include <fcntl.h>
@@ -61,7 +62,8 @@ Fd make_socket(int family, int type) { return Fd(check(::socket(family, type | S
 
 Fd connect_to(const Address& address, int type, const std::string& what) {
   Fd fd = make_socket(AF_UNIX, type);
-  // An interrupted connect of a Unix socket has not begun (it was waiting for room in the backlog), so it may be repeated.
+  // An interrupted connect of a Unix socket has not begun (it was waiting for room in the backlog), so it may be
+  // repeated.
   while (::connect(fd.get(), address.get(), address.length) == -1) {
     if (errno != EINTR) throw_errno("connect " + what);
   }
@@ -69,8 +71,8 @@ Fd connect_to(const Address& address, int type, const std::string& what) {
 }
 
 // Between bind() and listen() a live server looks as dead as a stale path, and two servers that both find a stale path
-// may remove each other's new one. So whoever makes or replaces a path holds, until it listens, an abstract name derived
-// from it: a lock that leaves no file and goes with its process.
+// may remove each other's new one. So whoever makes or replaces a path holds, until it listens, an abstract name
+// derived from it: a lock that leaves no file and goes with its process.
 Fd lock_path(const std::string& path) {
   const std::size_t slash = path.rfind('/');
   const std::string folder = slash == std::string::npos ? "." : path.substr(0, slash + 1);

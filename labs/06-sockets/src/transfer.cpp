@@ -109,8 +109,8 @@ Transfer receive_some(int fd, std::span<const iovec> parts) noexcept {
     if (errno != EINTR) return {0, errno, false};
   }
   //@ starter
-  // TODO 06.receive_some: one recvmsg() that does not wait. Three outcomes: bytes, end (what does 0 mean?), error. Which
-  // error is none?
+  // TODO 06.receive_some: one recvmsg() that does not wait. Three outcomes: bytes, end (what does 0 mean?), error.
+  // Which error is none?
   //| static_cast<void>(fd);
   //| return {0, ENOSYS, false};
   //@ end
@@ -131,8 +131,8 @@ Transfer send_frame(int fd, std::span<const std::byte> body) noexcept {
                                    iovec{const_cast<std::byte*>(body.data()), body.size()}};
   return send_all(fd, parts);
   //@ starter
-  // TODO 06.send_frame: the length in four bytes, the lowest first, and the body, together in one send_all. Why is it worth
-  // while not to send them one after the other?
+  // TODO 06.send_frame: the length in four bytes, the lowest first, and the body, together in one send_all. Why is it
+  // worth while not to send them one after the other?
   //| const iovec part{const_cast<std::byte*>(body.data()), body.size()};
   //| return send_all(fd, {&part, 1});
   //@ end
@@ -155,8 +155,8 @@ Transfer receive_frame(int fd, std::span<std::byte> buffer) noexcept {
   if (rest.error == 0 && rest.end) return {rest.bytes, EPROTO, false};
   return {rest.bytes, rest.error, false};
   //@ starter
-  // TODO 06.receive_frame: the length, then so many bytes. What if it is larger than the buffer? What if the peer closes
-  // between two frames, and what if it closes inside one?
+  // TODO 06.receive_frame: the length, then so many bytes. What if it is larger than the buffer? What if the peer
+  // closes between two frames, and what if it closes inside one?
   //| const iovec part{buffer.data(), buffer.size()};
   //| return receive_some(fd, {&part, 1});
   //@ end

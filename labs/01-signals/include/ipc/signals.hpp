@@ -18,13 +18,13 @@ namespace ipc {
 
 using SignalHandler = void (*)(int, siginfo_t*, void*);
 
-// Installs a handler and puts the former disposition back when it goes. Objects for one signal must go in the reverse of
-// the order in which they came. The handler may do only what signal-safety(7) lists, and must leave errno as it was.
+// Installs a handler and puts the former disposition back when it goes. Objects for one signal must go in the reverse
+// of the order in which they came. The handler may do only what signal-safety(7) lists, and must leave errno as it was.
 // async-signal-safe: no.
 class ScopedAction {
  public:
-  // `flags`: SA_RESTART, SA_ONSTACK ...; SA_SIGINFO is always added. The signal itself is blocked while its handler runs
-  // (unless SA_NODEFER), no other is. Throws std::system_error: EINVAL for SIGKILL, SIGSTOP and what is no signal.
+  // `flags`: SA_RESTART, SA_ONSTACK ...; SA_SIGINFO is always added. The signal itself is blocked while its handler
+  // runs (unless SA_NODEFER), no other is. Throws std::system_error: EINVAL for SIGKILL, SIGSTOP and what is no signal.
   ScopedAction(int signo, SignalHandler handler, int flags = SA_RESTART);
   // As above; while the handler runs the signals in `masked` are blocked too.
   ScopedAction(int signo, SignalHandler handler, int flags, const sigset_t& masked);
@@ -44,7 +44,8 @@ class ScopedAction {
 [[nodiscard]] sigset_t all_signals() noexcept;  // but the two that the C library keeps for itself, see sigfillset(3)
 
 // Blocks signals, in addition to those that are blocked, in the calling thread, and puts the former mask back when it
-// goes: what came meanwhile is delivered then. SIGKILL and SIGSTOP cannot be blocked. async-signal-safe: yes (fault path).
+// goes: what came meanwhile is delivered then. SIGKILL and SIGSTOP cannot be blocked. async-signal-safe: yes (fault
+// path).
 class ScopedMask {
  public:
   explicit ScopedMask(const sigset_t& blocked) noexcept;
@@ -76,8 +77,8 @@ struct ChildExit {
   int status;  // as wait(2) says it: WIFEXITED, WTERMSIG ...
 };
 
-// All children that have ended, now; never waits. Five exits may arrive as one SIGCHLD, so the loop goes on until none is
-// left. It takes every child of the process: not for programs in which somebody else waits for children of his own.
+// All children that have ended, now; never waits. Five exits may arrive as one SIGCHLD, so the loop goes on until none
+// is left. It takes every child of the process: not for programs in which somebody else waits for children of his own.
 [[nodiscard]] std::vector<ChildExit> reap_children();
 
 }  // namespace ipc

@@ -16,8 +16,8 @@
 namespace ipc {
 
 // An attached segment. Detaches when it goes; removing is a decision of its own, because others may still need the id.
-// Until somebody removes it a segment outlives every process (ipcs -m shows it): the owner calls remove() as soon as all
-// who need it have attached. A forked child inherits the attachment; exec drops it.
+// Until somebody removes it a segment outlives every process (ipcs -m shows it): the owner calls remove() as soon as
+// all who need it have attached. A forked child inherits the attachment; exec drops it.
 class SysvSegment {
  public:
   // New segment of `size` bytes (zero-filled), attached for reading and writing at an address of the kernel's choice.
@@ -39,8 +39,8 @@ class SysvSegment {
   [[nodiscard]] std::size_t size() const noexcept { return size_; }  // bytes, as asked for at creation
   // What `ipcs` shows: size, owner, number of attachments. Throws std::system_error.
   [[nodiscard]] struct shmid_ds stat() const;
-  // Marks it for removal: it goes with its last attach. Linux still lets others attach by id until then (by key no more).
-  // Throws std::system_error: EINVAL or EIDRM if it is gone, EPERM.
+  // Marks it for removal: it goes with its last attach. Linux still lets others attach by id until then (by key no
+  // more). Throws std::system_error: EINVAL or EIDRM if it is gone, EPERM.
   void remove();
 
  private:
@@ -53,8 +53,8 @@ class SysvSegment {
 // One slot in shared memory, one writer, one reader: the writer numbers each value, the reader acknowledges the number.
 // Signals coalesce and a value may be overwritten; a value that was not acknowledged never is. Lives in zero-filled
 // memory. Neither side waits here: how to wait (signal, futex, poll) is the caller's choice.
-// async-signal-safe: yes (fault path); but a side that may be interrupted in put() or take() must not be entered again by
-// its own handler.
+// async-signal-safe: yes (fault path); but a side that may be interrupted in put() or take() must not be entered again
+// by its own handler.
 class Mailbox {
  public:
   // False if the last value has not been acknowledged yet.

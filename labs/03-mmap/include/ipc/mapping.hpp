@@ -2,8 +2,8 @@
 //
 // Used by the pager (the region is two views of one memfd) and by whoever reads a file as memory.
 // Thread-safety: a Mapping as a plain pointer; protect() may be called by any thread, the kernel serializes.
-// Fault path: page_size, page_floor, page_ceil, Mapping's accessors and protect(); their signatures are frozen. The rest
-// allocates and throws. Sources: mmap(2), mprotect(2), memfd_create(2), madvise(2).
+// Fault path: page_size, page_floor, page_ceil, Mapping's accessors and protect(); their signatures are frozen. The
+// rest allocates and throws. Sources: mmap(2), mprotect(2), memfd_create(2), madvise(2).
 #pragma once
 #include <sys/mman.h>
 #include <sys/types.h>
@@ -26,8 +26,8 @@ namespace ipc {
 class Mapping {
  public:
   Mapping() noexcept = default;
-  // As mmap(2). MAP_FIXED_NOREPLACE is honoured on every kernel: EEXIST if something is there. Throws std::system_error;
-  // `what` names the object in the message.
+  // As mmap(2). MAP_FIXED_NOREPLACE is honoured on every kernel: EEXIST if something is there. Throws
+  // std::system_error; `what` names the object in the message.
   Mapping(void* address, std::size_t length, int protection, int flags, int fd, off_t offset,
           const std::string& what = "mmap");
   Mapping(Mapping&& other) noexcept;
@@ -51,8 +51,8 @@ class Mapping {
 // Whoever shortens the file later makes SIGBUS for those who touch what is gone; that is not handled here.
 [[nodiscard]] Mapping map_file(const Fd& file, std::size_t length, bool writable, const std::string& name);
 
-// A nameless file in memory, close-on-exec, `size` bytes of zeros (holes: memory only for pages touched). `name` is shown
-// in /proc/PID/maps. Throws std::system_error.
+// A nameless file in memory, close-on-exec, `size` bytes of zeros (holes: memory only for pages touched). `name` is
+// shown in /proc/PID/maps. Throws std::system_error.
 [[nodiscard]] Fd make_memfd(const char* name, std::size_t size);
 
 // One memory, two views: `application` starts without any permission, `alias` is always readable and writable. Neither
@@ -67,8 +67,8 @@ struct TwoViews {
 // taken), EINVAL, ENOMEM; nothing is left mapped then.
 [[nodiscard]] TwoViews map_two_views(std::size_t size, void* where);
 
-// mprotect(2): 0, or the errno: EINVAL (`address` is not page-aligned), ENOMEM (nothing is mapped there, or this would be
-// one mapping more than vm.max_map_count). async-signal-safe: yes (fault path).
+// mprotect(2): 0, or the errno: EINVAL (`address` is not page-aligned), ENOMEM (nothing is mapped there, or this would
+// be one mapping more than vm.max_map_count). async-signal-safe: yes (fault path).
 [[nodiscard]] int protect(void* address, std::size_t length, int protection) noexcept;
 
 }  // namespace ipc

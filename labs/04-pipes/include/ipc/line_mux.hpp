@@ -18,12 +18,12 @@
 
 namespace ipc {
 
-// Cuts a stream of bytes into lines, whatever pieces it comes in. Only '\n' ends a line; all other bytes, '\r' and zeros
-// included, are passed on. A line longer than `max_line` bytes is passed on in parts.
+// Cuts a stream of bytes into lines, whatever pieces it comes in. Only '\n' ends a line; all other bytes, '\r' and
+// zeros included, are passed on. A line longer than `max_line` bytes is passed on in parts.
 class LineSplitter {
  public:
-  // `complete` is false for a part of a line that goes on (too long, or shown early). The text lacks its newline, and is
-  // valid during the call only. A sink that throws loses the bytes that it was given with this call.
+  // `complete` is false for a part of a line that goes on (too long, or shown early). The text lacks its newline, and
+  // is valid during the call only. A sink that throws loses the bytes that it was given with this call.
   using Sink = std::function<void(std::string_view line, bool complete)>;
   explicit LineSplitter(std::size_t max_line = 1 << 20) : max_line_(max_line > 0 ? max_line : 1) {}
   void feed(std::string_view bytes, const Sink& sink);
@@ -55,13 +55,15 @@ class LineMux {
   // Appends one pollfd for each stream.
   void add_to(std::vector<pollfd>& set) const;
   // Looks at the pollfds that add_to() appended (others are ignored) and reads at most `budget` bytes from each ready
-  // stream, so that a noisy one does not starve the others. A stream ends at end of file, and also where the kernel says
-  // that no more will come (EIO of a pty, ECONNRESET).
+  // stream, so that a noisy one does not starve the others. A stream ends at end of file, and also where the kernel
+  // says that no more will come (EIO of a pty, ECONNRESET).
   void handle(const std::vector<pollfd>& set, const Sink& line, const Closed& closed, std::size_t budget = 65536);
-  // poll(2) alone on these streams; `timeout_ms` as there (-1: no limit). False when none is left. A signal ends the wait.
+  // poll(2) alone on these streams; `timeout_ms` as there (-1: no limit). False when none is left. A signal ends the
+  // wait.
   bool run_once(int timeout_ms, const Sink& line, const Closed& closed);
   // Reads what is there now from one stream to its end or until it would block, then forgets it (its lines are closed).
-  // For a stream whose program has ended though somebody else still holds the other end; ends though he goes on writing.
+  // For a stream whose program has ended though somebody else still holds the other end; ends though he goes on
+  // writing.
   void drain(Token token, const Sink& line);
   // Bytes of the stream's unfinished line; 0 if there is no such stream.
   [[nodiscard]] std::size_t held(Token token) const;

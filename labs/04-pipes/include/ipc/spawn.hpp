@@ -23,9 +23,9 @@ struct Pipe {
 };
 [[nodiscard]] Pipe make_pipe();  // both ends close-on-exec. Throws std::system_error
 
-// All `size` bytes, however many calls it takes; fewer only at end of file. -1 and errno on error: how far it came is then
-// not known. EINTR is retried; a non-blocking descriptor is waited for by poll(2). Writing to a pipe that nobody reads
-// raises SIGPIPE, or is EPIPE if that is ignored. async-signal-safe: yes (fault path).
+// All `size` bytes, however many calls it takes; fewer only at end of file. -1 and errno on error: how far it came is
+// then not known. EINTR is retried; a non-blocking descriptor is waited for by poll(2). Writing to a pipe that nobody
+// reads raises SIGPIPE, or is EPIPE if that is ignored. async-signal-safe: yes (fault path).
 ssize_t read_full(int fd, void* buffer, std::size_t size) noexcept;
 ssize_t write_full(int fd, const void* buffer, std::size_t size) noexcept;
 
@@ -46,19 +46,20 @@ struct SpawnOptions {
 };
 
 // What kept the program from starting: `step` is "setpgid", "prctl", "chdir", "dup", "dup2" or "execve", `error` its
-// errno. what() has both and the object. For execve, ENOENT: there is no such program; EACCES: there is, but it may not be
-// executed (a shell's 127 and 126).
+// errno. what() has both and the object. For execve, ENOENT: there is no such program; EACCES: there is, but it may not
+// be executed (a shell's 127 and 126).
 struct SpawnError : std::runtime_error {
   SpawnError(std::string step, int error, const std::string& object);
   std::string step;
   int error;
 };
 
-// Starts a program: default signal dispositions, empty mask, no descriptor but 0, 1, 2 and those asked for. Returns its pid
-// when exec has succeeded: the child reports a failure over a close-on-exec pipe, and has then been reaped. A child that
-// is killed before exec is returned as if it had started: waiting for it tells. Throws SpawnError; std::system_error if
-// pipe or fork failed; std::invalid_argument if a REQUIRES is not kept. Only async-signal-safe calls between fork and
-// exec, and none of our signal handlers runs there: all signals are blocked from before fork() until they are reset.
+// Starts a program: default signal dispositions, empty mask, no descriptor but 0, 1, 2 and those asked for. Returns its
+// pid when exec has succeeded: the child reports a failure over a close-on-exec pipe, and has then been reaped. A child
+// that is killed before exec is returned as if it had started: waiting for it tells. Throws SpawnError;
+// std::system_error if pipe or fork failed; std::invalid_argument if a REQUIRES is not kept. Only async-signal-safe
+// calls between fork and exec, and none of our signal handlers runs there: all signals are blocked from before fork()
+// until they are reset.
 [[nodiscard]] pid_t spawn(const SpawnOptions& options);
 
 }  // namespace ipc
