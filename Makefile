@@ -184,7 +184,7 @@ format: ## clang-format all files, or FILES="...", in place
 clean: ## remove what was built
 	rm -rf $(BUILD)
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile $(if $(LONG_TESTS),,| grep -v ' test-long ')
 
 # ---- rules -----------------------------------------------------------------------------------------------------------
 

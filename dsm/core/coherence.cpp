@@ -34,10 +34,26 @@ Micros time_of(const Event& event) {
   return 0;
 }
 
+// Fields that a kind of message does not have are zero.
+bool fields_fit(const Message& m) {
+  using Kind = Message::Kind;
+  if (m.kind != Kind::want && (m.have || m.prefetch)) return false;
+  switch (m.kind) {
+    case Kind::want: return m.access != Access::none && !m.carries_page && m.seq == 0;
+    case Kind::grant: return m.access != Access::none;
+    case Kind::recall: return m.access != Access::write && !m.carries_page;
+    case Kind::recalled: return m.access != Access::write;
+    case Kind::invalidate:
+    case Kind::invalidated: return m.access == Access::none && !m.carries_page;
+    case Kind::write_back: return m.access == Access::none && m.carries_page;
+  }
+  return false;
+}
+
 // What no event may say, whatever the protocol. Threads and pages of our own are the driver's to get right.
 bool malformed(const State& s, const Received& r) {
   return r.from >= s.config.nodes || r.from == s.config.self || r.msg.page >= s.config.pages ||
-         r.msg.access > Access::write || r.msg.kind > Message::Kind::write_back;
+         r.msg.access > Access::write || !fields_fit(r.msg);
 }
 
 void hash_page(const State& s, Page page, std::uint64_t& hash) {

@@ -2,4 +2,5 @@
 
 CORE := dsm/core
 $(eval $(call library,core,$(patsubst %,$(CORE)/%.cpp,coherence state migrate msi sync)))
-$(eval $(call library,explorer,$(patsubst %,$(CORE)/%.cpp,explorer explorer_world explorer_node explorer_ladder explorer_text)))
+$(eval $(call library,explorer,$(patsubst %,$(CORE)/%.cpp,explorer explorer_world explorer_node explorer_ladder explorer_talk explorer_text)))
+$(eval $(call test,core_test,$(patsubst %,$(CORE)/%_test.cpp,coherence coherence_race coherence_bad explorer),explorer core))

@@ -21,7 +21,7 @@ bool rank_0() { return DSM_NODE_ID == 0; }
 std::size_t ranks() { return static_cast<std::size_t>(DSM_NODE_NUM); }
 
 std::uint64_t faults_so_far() {
-  dsm_stats stats{};
+  struct dsm_stats stats {};
   if (dsm_stats(&stats) != 0) return 0;
   return stats.read_faults + stats.write_faults;
 }
@@ -35,10 +35,8 @@ void read_sharing(Stage& stage) {
   auto* table = allot_array<std::uint64_t>(count);
   const std::size_t first = stage.page_of(table);
   if (rank_0()) {
-    std::printf(
-        "act 1, read sharing: rank 0 fills pages %zu-%zu, then all read them. dsmtop: A (rank 0 alone) turns to a "
-        "(copies everywhere), and back with every filling\n",
-        first, first + pages - 1);
+    std::printf("act 1, read sharing, pages %zu-%zu: capital A when rank 0 has filled them, small a while all read\n",
+                first, first + pages - 1);
   }
   stage.open(0.2, 5);
   std::uint64_t filling = 0;
@@ -61,8 +59,7 @@ void ping_pong(Stage& stage) {
   const std::size_t page = stage.page_of(ball);
   if (rank_0()) {
     std::printf(
-        "act 2, ping-pong: page %zu goes from rank to rank. dsmtop: its letter changes with every turn; the hot pages "
-        "list counts the moves\n",
+        "act 2, ping-pong, page %zu: its letter changes with every turn, and the hot pages list counts its moves\n",
         page);
   }
   stage.open(0.3, static_cast<int>(4 * ranks()));
@@ -104,8 +101,7 @@ void false_sharing(Stage& stage) {
   const std::size_t first_apart = stage.page_of(apart);
   if (rank_0()) {
     std::printf(
-        "act 3, false sharing: each rank has its own counter. First all in page %zu: it never comes to rest; then one "
-        "in each of pages %zu-%zu: nothing moves. dsmtop: watch FAULT/s rise and fall\n",
+        "act 3, false sharing: FAULT/s is high while all count in page %zu, nothing while each has its own, %zu-%zu\n",
         stage.page_of(together), first_apart, first_apart + ranks() - 1);
   }
   stage.open(0.2, 3);
@@ -158,11 +154,8 @@ void stencil(Stage& stage) {
   const std::size_t first = stage.page_of(now);
   const std::size_t last = stage.page_of(next + points - 1);
   if (rank_0()) {
-    std::printf(
-        "act 4, stencil: the ranks smooth a picture together, each its own rows, in pages %zu-%zu. dsmtop: bands of "
-        "one "
-        "letter, restless only where two bands meet\n",
-        first, last);
+    std::printf("act 4, stencil, pages %zu-%zu: bands of one letter, restless only where two bands meet\n", first,
+                last);
     show(original, "before:");
     for (std::size_t i = 0; i < points; ++i) now[i] = next[i] = original.grey[i];
   }

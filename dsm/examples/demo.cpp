@@ -64,7 +64,7 @@ int main(int argc, char** argv) {
   example::Stage stage(example::join(argc, argv), pace);
   if (DSM_NODE_ID == 0) {
     std::printf("demo: %d ranks, pages of %zu bytes%s\n", DSM_NODE_NUM, dsm_page_size(),
-                pace.watched() ? "; run dsmtop in another terminal to see them move" : "");
+                pace.watched() ? "; watch them move with dsmtop in another terminal" : "");
   }
   try {
     example::read_sharing(stage);

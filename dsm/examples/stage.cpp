@@ -27,12 +27,15 @@ void Stage::wait(double part) const { std::this_thread::sleep_for(part * pace_.s
 bool Stage::another_step() {
   wait(1);
   --steps_left_;
+  // Rank 0 writes before the barrier, all read after it. It may be one step ahead of who still reads, never two: so two
+  // places, in turn.
+  int& act_over = shared_->act_over[++steps_ % 2];
   if (DSM_NODE_ID == 0) {
     const bool over = pace_.total.count() > 0 ? std::chrono::steady_clock::now() >= act_ends_ : steps_left_ <= 0;
-    if (over) shared_->act_over = act_;
+    if (over) act_over = act_;
   }
-  dsm_barrier();  // rank 0 wrote before it, all read after it
-  return shared_->act_over != act_;
+  dsm_barrier();
+  return act_over != act_;
 }
 
 std::size_t Stage::page_of(const volatile void* address) const {

@@ -42,14 +42,15 @@ class Stage {
   bool good();
 
  private:
-  struct Shared {  // a page of its own, written once per act
-    int act_over;  // the number of the last act that rank 0 has ended
-    int faults;    // under lock 0
+  struct Shared {     // a page of its own, written once per act
+    int act_over[2];  // for even and odd steps, the number of the last act that rank 0 has ended
+    int faults;       // under lock 0
   };
   char* base_;
   Pace pace_;
   Shared* shared_;
   int act_ = 0;
+  unsigned steps_ = 0;
   int steps_left_ = 0;
   std::chrono::steady_clock::time_point act_ends_;
 };

@@ -187,7 +187,7 @@ class Gatherer {
   std::exception_ptr error_;
 };
 
-// The application's signals are for its own threads: a helper that inherits this mask gets none.
+// The application's signals are for its own threads: a thread that inherits this mask gets none.
 class AllSignalsBlocked {
  public:
   AllSignalsBlocked() {

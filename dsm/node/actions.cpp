@@ -11,8 +11,6 @@ using core::Access;
 using telemetry::Counters;
 
 void Node::carry_out(Errand& errand) noexcept {
-  std::uint32_t woken_together = 0;
-  ++batch_;
   for (const core::Action& action : actions_) {
     if (const auto* send_action = std::get_if<core::Send>(&action)) {
       const core::Message& m = send_action->msg;
@@ -32,18 +30,12 @@ void Node::carry_out(Errand& errand) noexcept {
       publish(change->page);
     } else if (const auto* woken = std::get_if<core::Wake>(&action)) {
       wake(woken->who, errand);
-      ++woken_together;
     } else if (const auto* timer = std::get_if<core::Timer>(&action)) {
       const itimerspec when{{}, {static_cast<time_t>(timer->at / 1000000), static_cast<long>(timer->at % 1000000) * 1000 + 1}};
       ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
     } else if (const auto* abort = std::get_if<core::Abort>(&action)) {
       abort_job(*abort);
     }
-  }
-  if (woken_together != 0) {
-    for_each_seat([&](Seat& seat) {
-      if (seat.batch == batch_) seat.batch_size = woken_together;
-    });
   }
   actions_.clear();
 }
@@ -100,28 +92,19 @@ void Node::protect(core::Page page, Access allow) noexcept {
   count_waste(page);
 }
 
-// A grant was wasted if the page leaves before any of the threads that it woke is back in the application.
+// A grant was wasted if the page leaves before any thread that waited for it is back in the application: whoever comes
+// back and finds it here clears `asking` (Node::resume).
 void Node::count_waste(core::Page page) noexcept {
-  const Seat* asker = nullptr;
-  for_each_seat([&](const Seat& seat) {
-    if (seat.asking && seat.page == page && seat.away.load(std::memory_order_relaxed)) asker = &seat;
-  });
-  if (asker == nullptr) return;
-  std::uint32_t still_away = 0;
   for_each_seat([&](Seat& seat) {
-    if (seat.batch != asker->batch || !seat.away.load(std::memory_order_relaxed)) return;
-    ++still_away;
-  });
-  if (still_away == asker->batch_size) publisher_.count(&Counters::wasted_grants);
-  for_each_seat([&](Seat& seat) {
-    if (seat.page == page) seat.asking = false;  // counted once
+    if (!seat.asking || seat.page != page || !seat.away) return;
+    seat.asking = false;
+    publisher_.count(&Counters::wasted_grants);
   });
 }
 
 void Node::wake(core::Waiter waiter, const Errand& errand) noexcept {
   Seat& seat = seats_[waiter];
-  seat.away.store(true, std::memory_order_relaxed);
-  seat.batch = batch_;
+  seat.away = true;
   if (waiter == errand.self) {
     seat.gate.open_for_self();
   } else {

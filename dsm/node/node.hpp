@@ -88,9 +88,7 @@ class Node final : public pager::FaultSink {
     Gate gate;
     core::Page page = 0;     // lock_
     bool asking = false;     // lock_: the want that was sent is this thread's
-    std::uint64_t batch = 0;        // lock_; which step woke it ...
-    std::uint32_t batch_size = 0;   // lock_; ... with how many
-    std::atomic<bool> away{false};  // woken, but not yet back in the application
+    bool away = false;       // lock_: woken, but not yet back in the application
   };
 
   struct Port {  // a channel on which several threads send
@@ -146,6 +144,7 @@ class Node final : public pager::FaultSink {
   // Sends what the errand says, does its calls, and waits until the seat's gate opens.
   void see_through(Errand& errand) noexcept;
   void do_calls(Errand& errand) noexcept;
+  void resume(Errand& errand, core::Page page, core::Access want) noexcept;
   void await_answer(core::Node peer, Errand& errand) noexcept;
   [[noreturn]] void stuck() noexcept;  // a peer is lost: wait to be ended
 
@@ -195,7 +194,6 @@ class Node final : public pager::FaultSink {
   core::Sync sync_;                  // lock_
   core::Actions actions_;            // lock_
   core::SyncActions sync_actions_;   // lock_
-  std::uint64_t batch_ = 0;          // lock_; steps carried out
   core::Zeros<core::Access> access_; // lock_; what mprotect was last told, by page
 
   std::array<Seat, core::max_waiters> seats_;

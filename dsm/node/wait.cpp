@@ -26,19 +26,29 @@ void Node::on_fault(core::Page page, core::Access want, std::uintptr_t pc) noexc
   take_place(errand);
   const core::Site site = static_cast<core::Site>(::pthread_self()) * 0x9e3779b97f4a7c15U ^ pc;  // this thread, here
   lock_.lock();
-  seats_[errand.self].page = page;
-  seats_[errand.self].asking = false;
+  Seat& seat = seats_[errand.self];
+  seat.page = page;
+  seat.asking = seat.away = false;
   core_.step(core::Fault{page, want, errand.self, errand.lane, site, now_us()}, actions_);
   carry_out(errand);
   lock_.unlock();
   see_through(errand);
   publisher_.end_wait();
-  lock_.lock();
-  seats_[errand.self].away.store(false, std::memory_order_relaxed);
-  core_.step(core::Resumed{page, now_us()}, actions_);
-  carry_out(errand);
-  lock_.unlock();
+  resume(errand, page, want);
   leave_place(errand);
+}
+
+// The instruction's turn begins: from here on the page must stay for the hold, and no longer.
+void Node::resume(Errand& errand, core::Page page, core::Access want) noexcept {
+  lock_.lock();
+  if (access_[page] >= want) {
+    for_each_seat([&](Seat& seat) {
+      if (seat.page == page) seat.asking = false;  // its grant was not wasted: we are here to use it
+    });
+    core_.step(core::Resumed{page, now_us()}, actions_);
+    carry_out(errand);
+  }
+  lock_.unlock();
 }
 
 // ---- locks and barriers ----
@@ -53,7 +63,7 @@ int Node::acquire(core::LockId id) noexcept {
   take_place(errand);
   {
     const Guard guard(*this);
-    seats_[errand.self].asking = false;
+    seats_[errand.self].asking = seats_[errand.self].away = false;
     sync_.step(core::LockWant{id, errand.self, errand.lane}, sync_actions_);
     carry_out_sync(errand);
   }
@@ -86,7 +96,7 @@ void Node::barrier() noexcept {
   take_place(errand);
   {
     const Guard guard(*this);
-    seats_[errand.self].asking = false;
+    seats_[errand.self].asking = seats_[errand.self].away = false;
     sync_.step(core::BarrierArrive{errand.self, errand.lane}, sync_actions_);
     carry_out_sync(errand);
   }
@@ -193,9 +203,7 @@ void Node::take_place(Errand& errand) noexcept {
         const std::uint64_t lowest = free & (~free + 1);
         if (!seats_free_[word].compare_exchange_weak(free, free & ~lowest, std::memory_order_acquire)) continue;
         errand.self = static_cast<core::Waiter>(word * 64 + static_cast<std::size_t>(__builtin_ctzll(lowest)));
-        Seat& seat = seats_[errand.self];
-        seat.gate.close();
-        seat.away.store(false, std::memory_order_relaxed);
+        seats_[errand.self].gate.close();
         std::uint32_t lanes = lanes_free_.load(std::memory_order_relaxed);
         while (lanes != 0 && !lanes_free_.compare_exchange_weak(lanes, lanes & (lanes - 1), std::memory_order_acquire)) {
         }
@@ -208,7 +216,6 @@ void Node::take_place(Errand& errand) noexcept {
 }
 
 void Node::leave_place(Errand& errand) noexcept {
-  seats_[errand.self].away.store(false, std::memory_order_release);
   const std::size_t word = errand.self / 64U;
   const std::uint64_t before = seats_free_[word].fetch_or(std::uint64_t{1} << (errand.self % 64U), std::memory_order_release);
   if (before != 0) return;  // somebody who found no seat would have found this word empty
