@@ -33,8 +33,8 @@ const Cell& Grid::at(int x, int y) const {
 
 void Grid::put(int x, int y, char32_t character, Style style) {
   if (!inside(x, y)) return;
-  cells_[static_cast<std::size_t>(y) * static_cast<std::size_t>(size_.width) + static_cast<std::size_t>(x)] = {character,
-                                                                                                             style};
+  cells_[static_cast<std::size_t>(y) * static_cast<std::size_t>(size_.width) + static_cast<std::size_t>(x)] = {
+      character, style};
 }
 
 int Grid::put(int x, int y, std::string_view text, Style style) {

@@ -55,8 +55,12 @@ TEST(Json, OnePageAndOneRankAreStillLists) {
 
 TEST(Json, NamesThatAreNoUtf8AreReplaced) {
   Snapshot s = sample_snapshot(1, 1);
-  s.ranks[0].host = "a\xff" "b\"";
-  EXPECT_EQ(json::parse(to_json(s))["ranks"][0]["host"], "a\xef\xbf\xbd" "b\"");
+  s.ranks[0].host =
+      "a\xff"
+      "b\"";
+  EXPECT_EQ(json::parse(to_json(s))["ranks"][0]["host"],
+            "a\xef\xbf\xbd"
+            "b\"");
 }
 
 }  // namespace

@@ -17,7 +17,8 @@ namespace {
 using State = dsm::core::View::State;
 
 std::uint64_t cursor_cell(const View& view, const Layout& layout) {
-  return std::min(view.cursor / layout.pages_per_cell, layout.cells() - 1);  // the cell size changes as pages are touched
+  return std::min(view.cursor / layout.pages_per_cell,
+                  layout.cells() - 1);  // the cell size changes as pages are touched
 }
 
 // The touched pages of one cell: [begin, end) in pages_touched.
@@ -53,10 +54,14 @@ Cell cell_of(const Model& model, Span span) {
 
 std::string holder(const PageSample& page) {
   switch (static_cast<State>(page.state)) {
-    case State::untouched: return "untouched";
-    case State::shared: return "shared, home " + rank_name(page.home);
-    case State::exclusive: return fmt::format("exclusive {}, home {}", rank_name(page.owner), rank_name(page.home));
-    case State::moving: return fmt::format("moving, last {}, home {}", rank_name(page.owner), rank_name(page.home));
+    case State::untouched:
+      return "untouched";
+    case State::shared:
+      return "shared, home " + rank_name(page.home);
+    case State::exclusive:
+      return fmt::format("exclusive {}, home {}", rank_name(page.owner), rank_name(page.home));
+    case State::moving:
+      return fmt::format("moving, last {}, home {}", rank_name(page.owner), rank_name(page.home));
   }
   return "untouched";
 }
@@ -89,7 +94,8 @@ std::size_t hottest(const Model& model, Span span) {
   return best;
 }
 
-constexpr std::array<std::string_view, 6> legend = {"A excl", "a shared", "* moving", "! bounces", "? mixed", ". unused"};
+constexpr std::array<std::string_view, 6> legend = {"A excl",    "a shared", "* moving",
+                                                    "! bounces", "? mixed",  ". unused"};
 
 constexpr std::array<std::string_view, 22> help_lines = {
     "q quit    ? help    Space pause, go on",
@@ -122,12 +128,13 @@ void draw_map(Grid& grid, const Model& model, const View& view, const Layout& la
   const Snapshot& s = model.now();
   std::string title = "No page has been touched yet";
   if (layout.pages != 0) {
-    title = fmt::format("Pages {}-{}", page_text(0, layout.label_digits), page_text(layout.pages - 1, layout.label_digits));
+    title =
+        fmt::format("Pages {}-{}", page_text(0, layout.label_digits), page_text(layout.pages - 1, layout.label_digits));
     const bool wide = grid.size().width >= 80;
     const std::uint64_t per_cell = layout.pages_per_cell;
     // Narrow screens have no room for ten digits, and it is a power of two.
-    const std::string count = wide || per_cell < 100'000 ? fmt::format("{}", per_cell)
-                                                         : fmt::format("2^{}", std::countr_zero(per_cell));
+    const std::string count =
+        wide || per_cell < 100'000 ? fmt::format("{}", per_cell) : fmt::format("2^{}", std::countr_zero(per_cell));
     title += wide ? fmt::format(", 1 cell = {} page{}", count, per_cell == 1 ? "" : "s") : ", " + count + " per cell";
     if (wide) title += fmt::format(", {} of {} touched", s.pages_touched.size(), s.pages);
     if (s.pages_left_out != 0) title += fmt::format(", {} more not shown", s.pages_left_out);

@@ -11,6 +11,7 @@ namespace {
 constexpr std::uint64_t window_us = 1'000'000;
 constexpr std::uint64_t gap_us = 2'000'000;  // longer than this between two snapshots: nobody looked
 constexpr std::size_t seconds_kept = 600;
+constexpr std::uint64_t covered_least_us = 200'000;  // of a second; less would make a rate out of one or two faults
 
 std::uint64_t faults_of(const RankSample& rank) { return rank.read_faults + rank.write_faults; }
 
@@ -106,10 +107,10 @@ std::vector<HotPage> Model::hot(std::size_t most) const {
     if (pages[i].moves != 0) order.push_back(i);
   }
   most = std::min(most, order.size());
-  std::partial_sort(order.begin(), order.begin() + static_cast<std::ptrdiff_t>(most), order.end(),
-                    [&](std::size_t a, std::size_t b) {
-                      return std::tie(recent_moves_[b], pages[b].moves, a) < std::tie(recent_moves_[a], pages[a].moves, b);
-                    });
+  std::partial_sort(
+      order.begin(), order.begin() + static_cast<std::ptrdiff_t>(most), order.end(), [&](std::size_t a, std::size_t b) {
+        return std::tie(recent_moves_[b], pages[b].moves, a) < std::tie(recent_moves_[a], pages[a].moves, b);
+      });
   std::vector<HotPage> out;
   for (std::size_t i = 0; i < most; ++i) {
     const PageSample& page = pages[order[i]];
@@ -130,7 +131,8 @@ std::vector<std::optional<double>> Model::history(std::size_t count, std::option
   if (empty()) return out;
   const std::uint64_t present = now().elapsed_us / 1'000'000;
   for (const Second& second : seconds_) {
-    if (second.number > present || present - second.number >= count || second.covered_us == 0) continue;
+    if (second.number > present || present - second.number >= count) continue;
+    if (second.covered_us < covered_least_us) continue;
     std::uint64_t faults = 0;
     for (std::size_t i = 0; i < second.faults.size(); ++i) {
       if (!index || *index == i) faults += second.faults[i];

@@ -108,13 +108,13 @@ TEST(Model, RanksThatComeLaterHaveNoRateYet) {
 }
 
 TEST(Model, HistoryHasOneValueForEachSecondAndGapsWhereNobodyLooked) {
-  Model model = sample_model(2, 3);                 // seconds 0 to 3; of the last only the beginning
-  model.update(sample_snapshot(9'500'000, 2));      // after a gap
-  model.update(sample_snapshot(9'600'000, 2));
+  Model model = sample_model(2, 3);  // seconds 0 to 2, and the first tenth of 3
+  for (std::uint64_t t = 95; t <= 98; ++t) model.update(sample_snapshot(t * 100'000, 2));  // after a gap
   const auto all = model.history(11);
   ASSERT_EQ(all.size(), 11u);
   EXPECT_FALSE(all[0]) << "before the job began";
-  for (std::size_t i = 1; i <= 4; ++i) EXPECT_DOUBLE_EQ(all[i].value(), 70) << i;
+  for (std::size_t i = 1; i <= 3; ++i) EXPECT_DOUBLE_EQ(all[i].value(), 70) << i;
+  EXPECT_FALSE(all[4]) << "a tenth of a second is too little to tell";
   for (std::size_t i = 5; i <= 9; ++i) EXPECT_FALSE(all[i]) << i;
   EXPECT_DOUBLE_EQ(all[10].value(), 70);
   EXPECT_DOUBLE_EQ(model.history(1, 0)[0].value(), 30);

@@ -22,15 +22,12 @@ Options parse_options(int argc, const char* const* argv) {
   std::string color = "auto";
   Options out;
   po::options_description shown("Options"), all;
-  shown.add_options()
-      ("list", "the jobs one can watch, newest first")
-      ("once", "one frame as text, then leave; never waits for a job")
-      ("json", "with --once: everything, as one line of JSON")
-      ("batch", po::value(&out.frames)->value_name("N"), "N frames as text, one a second")
-      ("color", po::value(&color)->value_name("WHEN"), "auto, never or always")
-      ("ascii", "draw with ASCII characters only")
-      ("help,h", "this text")
-      ("version", "the version");
+  shown.add_options()("list", "the jobs one can watch, newest first")(
+      "once", "one frame as text, then leave; never waits for a job")(
+      "json", "with --once: everything, as one line of JSON")("batch", po::value(&out.frames)->value_name("N"),
+                                                              "N frames as text, one a second")(
+      "color", po::value(&color)->value_name("WHEN"), "auto, never or always")(
+      "ascii", "draw with ASCII characters only")("help,h", "this text")("version", "the version");
   all.add(shown).add_options()("job", po::value(&out.job));
   po::positional_options_description positional;
   positional.add("job", 1);
@@ -51,10 +48,11 @@ Options parse_options(int argc, const char* const* argv) {
   out.ascii = given.count("ascii") != 0;
   if (given.count("help") != 0) {
     std::ostringstream text;
-    text << "Usage: dsmtop [options] [JOB]\n"
-            "Shows a running job: its ranks, and who owns which page. JOB is a name from --list, the process id of its\n"
-            "dsmexec, or a program's name; without it, your newest job, or the first that starts.\n\n"
-         << shown << "\nKeys: q quit, ? help, Space pause, arrows move the cursor.\n";
+    text
+        << "Usage: dsmtop [options] [JOB]\n"
+           "Shows a running job: its ranks, and who owns which page. JOB is a name from --list, the process id of its\n"
+           "dsmexec, or a program's name; without it, your newest job, or the first that starts.\n\n"
+        << shown << "\nKeys: q quit, ? help, Space pause, arrows move the cursor.\n";
     out.help = text.str();
     out.what = Options::What::help;
     return out;

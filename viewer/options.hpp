@@ -9,11 +9,11 @@ struct Options {
   enum class What { watch, list, once, json, batch, help, version };
   enum class Color { automatic, never, always };
   What what = What::watch;
-  std::string job;       // empty: the newest
+  std::string job;  // empty: the newest
   Color color = Color::automatic;
   bool ascii = false;
-  int frames = 0;        // batch
-  std::string help;      // the text, for What::help
+  int frames = 0;    // batch
+  std::string help;  // the text, for What::help
 };
 
 // One clear line about what is wrong; exit status 2.

@@ -29,9 +29,20 @@ TEST(Options, SayWhatToDo) {
 }
 
 TEST(Options, MisuseIsOneClearLine) {
-  const std::vector<std::vector<const char*>> wrong = {
-      {"--nonsense"}, {"--js"}, {"-x"}, {"a", "b"}, {"--json"}, {"--color"}, {"--color", "sometimes"}, {"--list", "--once"},
-      {"--list", "demo"}, {"--batch"}, {"--batch", "0"}, {"--batch", "-1"}, {"--batch", "many"}, {"--once", "--batch", "2"}};
+  const std::vector<std::vector<const char*>> wrong = {{"--nonsense"},
+                                                       {"--js"},
+                                                       {"-x"},
+                                                       {"a", "b"},
+                                                       {"--json"},
+                                                       {"--color"},
+                                                       {"--color", "sometimes"},
+                                                       {"--list", "--once"},
+                                                       {"--list", "demo"},
+                                                       {"--batch"},
+                                                       {"--batch", "0"},
+                                                       {"--batch", "-1"},
+                                                       {"--batch", "many"},
+                                                       {"--once", "--batch", "2"}};
   for (const auto& arguments : wrong) {
     try {
       (void)parse(arguments);

@@ -68,8 +68,8 @@ void draw_header(Grid& grid, const Model& model, const View& view) {
     return static_cast<int>(sum);
   };
   while (pieces.size() > 1 && length() + static_cast<int>(right.size()) > width) {
-    pieces.erase(std::max_element(pieces.begin(), pieces.end(),
-                                  [](const Piece& a, const Piece& b) { return a.goes < b.goes; }));
+    pieces.erase(
+        std::max_element(pieces.begin(), pieces.end(), [](const Piece& a, const Piece& b) { return a.goes < b.goes; }));
   }
   grid.fill(0, U' ', {0, true, true});
   int x = 1;
@@ -93,7 +93,7 @@ void draw_table(Grid& grid, const Model& model, const View& view, const Layout& 
   for (std::size_t row = 0; row < rows; ++row) {
     const RankSample& rank = ranks[first + row];
     const auto rates = model.rates(first + row);
-    const auto rate = [&](double Rates::* which, double unit) {
+    const auto rate = [&](double Rates::*which, double unit) {
       return rates ? std::optional<double>(*rates.*which / unit) : std::nullopt;
     };
     const int y = layout.table_y + 1 + static_cast<int>(row);
@@ -126,7 +126,8 @@ void draw_hot_pages(Grid& grid, const Model& model, const View& view, const Layo
     grid.put(1, y, "no page has moved yet");
     return;
   }
-  grid.put(0, y++, fmt::format(" {:<{}}  MOVES/s   MOVES  STATE      OWNER HOME  OWNERS SEEN", "PAGE", std::max(digits, 4)),
+  grid.put(0, y++,
+           fmt::format(" {:<{}}  MOVES/s   MOVES  STATE      OWNER HOME  OWNERS SEEN", "PAGE", std::max(digits, 4)),
            heading);
   for (const HotPage& hot : pages) {
     std::string owners;
@@ -140,7 +141,8 @@ void draw_hot_pages(Grid& grid, const Model& model, const View& view, const Layo
   }
 }
 
-void draw_bars(Grid& grid, int x, int y, const View& view, const std::vector<std::optional<double>>& values, double most) {
+void draw_bars(Grid& grid, int x, int y, const View& view, const std::vector<std::optional<double>>& values,
+               double most) {
   for (const auto& value : values) {
     char32_t bar = U' ';
     if (value && *value > 0) {
@@ -172,8 +174,9 @@ void draw_keys(Grid& grid, const View& view) {
     return;
   }
   const bool wide = grid.size().width >= 80;
-  grid.put(1, y, wide ? "q quit   ? help   Space pause   arrows: cursor   PgUp PgDn: more ranks"
-                      : "q quit  ? help  Space pause  arrows");
+  grid.put(1, y,
+           wide ? "q quit   ? help   Space pause   arrows: cursor   PgUp PgDn: more ranks"
+                : "q quit  ? help  Space pause  arrows");
 }
 
 }  // namespace viewer

@@ -21,6 +21,7 @@ void draw_help(Grid& grid);
 // A horizontal rule with a title in it.
 void draw_rule(Grid& grid, int y, const View& view, std::string_view title);
 // One character for each value, scaled to `most`; blank where nothing is known, '_' for none.
-void draw_bars(Grid& grid, int x, int y, const View& view, const std::vector<std::optional<double>>& values, double most);
+void draw_bars(Grid& grid, int x, int y, const View& view, const std::vector<std::optional<double>>& values,
+               double most);
 
 }  // namespace viewer

@@ -36,13 +36,15 @@ int write_out(const std::string& text) {
 }
 
 int list() {
-  const auto now = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch());
+  const auto now =
+      std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::system_clock::now().time_since_epoch());
   std::string text = fmt::format("{:<24} {:<24} {:>10}\n", "JOB", "PROGRAM", "RUNNING");
   const std::size_t head = text.size();
   for (const JobName& job : dsm::telemetry::list_jobs()) {
     if (!ViewerClient::connect(job)) continue;  // gone since, or another user's under our name
     const std::int64_t since_us = std::max<std::int64_t>(now.count() - job.started_ms * 1000, 0);
-    text += fmt::format("{:<24} {:<24} {:>10}\n", job.job(), job.program, elapsed_text(static_cast<std::uint64_t>(since_us)));
+    text += fmt::format("{:<24} {:<24} {:>10}\n", job.job(), job.program,
+                        elapsed_text(static_cast<std::uint64_t>(since_us)));
   }
   if (text.size() == head) return fail("no job of yours is running on this host");
   return write_out(text);

@@ -21,7 +21,9 @@ using Clock = std::chrono::steady_clock;
 }  // namespace
 
 PseudoTerminal::PseudoTerminal(std::vector<std::string> words, const std::string& locale) {
-  struct winsize size{24, 80, 0, 0};
+  struct winsize size {
+    24, 80, 0, 0
+  };
   int master = -1, slave = -1;
   ipc::check(::openpty(&master, &slave, nullptr, nullptr, &size), "openpty");
   master_.reset(master);
@@ -54,7 +56,9 @@ void PseudoTerminal::type(std::string_view keys) {
 }
 
 void PseudoTerminal::resize(unsigned short width, unsigned short height) {
-  struct winsize size{height, width, 0, 0};
+  struct winsize size {
+    height, width, 0, 0
+  };
   ipc::check(::ioctl(master_.get(), TIOCSWINSZ, &size), "ioctl TIOCSWINSZ");
 }
 
@@ -107,7 +111,7 @@ bool PseudoTerminal::as_before() const {
 }
 
 struct termios PseudoTerminal::settings() const {
-  struct termios out{};
+  struct termios out {};
   ipc::check(::tcgetattr(slave_.get(), &out), "tcgetattr");
   return out;
 }

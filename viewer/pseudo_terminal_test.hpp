@@ -27,8 +27,8 @@ class PseudoTerminal {
   void type(std::string_view keys);
   void resize(unsigned short width, unsigned short height);
   void signal(int signo);
-  void hang_up();                      // the terminal goes away; REQUIRES: nothing but end() is called after
-  [[nodiscard]] int unread() const;    // bytes the program has drawn and nobody has read
+  void hang_up();                    // the terminal goes away; REQUIRES: nothing but end() is called after
+  [[nodiscard]] int unread() const;  // bytes the program has drawn and nobody has read
 
   // Reads what is drawn until `text` comes by; what was drawn up to there is then forgotten. False after the deadline.
   [[nodiscard]] bool shows(const std::string& text);
@@ -44,7 +44,7 @@ class PseudoTerminal {
   void read_some(int timeout_ms);
 
   ipc::Fd master_, slave_;
-  struct termios before_{};
+  struct termios before_ {};
   pid_t pid_ = 0;  // 0: none
   std::string drawn_;
 };

@@ -77,7 +77,8 @@ class FakeJob {
 
 // dsmtop in a pseudo-terminal.
 struct Terminal : PseudoTerminal {
-  explicit Terminal(const std::string& job, const std::string& locale = "C") : PseudoTerminal({dsmtop(), job}, locale) {}
+  explicit Terminal(const std::string& job, const std::string& locale = "C")
+      : PseudoTerminal({dsmtop(), job}, locale) {}
 };
 
 constexpr const char* leaves_the_screen = "\x1b[?1049l";  // rmcup in xterm's terminfo

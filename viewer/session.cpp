@@ -11,9 +11,7 @@ using dsm::telemetry::JobName;
 using dsm::telemetry::ViewerClient;
 using namespace std::chrono_literals;
 
-bool newer(const JobName& a, const JobName& b) {
-  return std::tie(a.started_ms, a.pid) > std::tie(b.started_ms, b.pid);
-}
+bool newer(const JobName& a, const JobName& b) { return std::tie(a.started_ms, a.pid) > std::tie(b.started_ms, b.pid); }
 
 }  // namespace
 

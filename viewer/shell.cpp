@@ -95,17 +95,31 @@ class Terminal {
   // Key::other for a key that means nothing; empty when there is none now.
   [[nodiscard]] static std::optional<Key> key() {
     switch (getch()) {
-      case ERR: return std::nullopt;
-      case 'q': case 'Q': return Key::quit;
-      case '?': case 'h': case KEY_F(1): return Key::help;
-      case ' ': return Key::pause;
-      case KEY_LEFT: return Key::left;
-      case KEY_RIGHT: return Key::right;
-      case KEY_UP: return Key::up;
-      case KEY_DOWN: return Key::down;
-      case KEY_PPAGE: return Key::page_up;
-      case KEY_NPAGE: return Key::page_down;
-      default: return Key::other;
+      case ERR:
+        return std::nullopt;
+      case 'q':
+      case 'Q':
+        return Key::quit;
+      case '?':
+      case 'h':
+      case KEY_F(1):
+        return Key::help;
+      case ' ':
+        return Key::pause;
+      case KEY_LEFT:
+        return Key::left;
+      case KEY_RIGHT:
+        return Key::right;
+      case KEY_UP:
+        return Key::up;
+      case KEY_DOWN:
+        return Key::down;
+      case KEY_PPAGE:
+        return Key::page_up;
+      case KEY_NPAGE:
+        return Key::page_down;
+      default:
+        return Key::other;
     }
   }
 

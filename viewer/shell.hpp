@@ -5,9 +5,9 @@
 namespace viewer {
 
 struct ShellOptions {
-  std::string job;      // empty: the newest
-  bool utf8 = false;    // the terminal shows UTF-8 and the user allows it
-  bool color = true;    // if the terminal can
+  std::string job;    // empty: the newest
+  bool utf8 = false;  // the terminal shows UTF-8 and the user allows it
+  bool color = true;  // if the terminal can
 };
 
 // Runs until the user leaves. Returns the exit status; on SIGTERM, SIGINT, SIGHUP and SIGQUIT the process dies of the

@@ -29,26 +29,40 @@ std::uint8_t rank_color(std::uint32_t rank) {
 
 std::string state_text(const RankSample& rank) {
   switch (rank.state) {
-    case RankState::starting: return "start";
-    case RankState::running: return "run";
-    case RankState::fault: return fmt::format("FAULT {:x}", rank.on_page);
-    case RankState::lock: return fmt::format("LOCK {}", rank.on_page);
-    case RankState::barrier: return fmt::format("BARR {}", rank.on_page);
-    case RankState::finalized: return "done";
-    case RankState::lost: return "LOST";
+    case RankState::starting:
+      return "start";
+    case RankState::running:
+      return "run";
+    case RankState::fault:
+      return fmt::format("FAULT {:x}", rank.on_page);
+    case RankState::lock:
+      return fmt::format("LOCK {}", rank.on_page);
+    case RankState::barrier:
+      return fmt::format("BARR {}", rank.on_page);
+    case RankState::finalized:
+      return "done";
+    case RankState::lost:
+      return "LOST";
   }
   return "?";
 }
 
 const char* rank_state(RankState state) {
   switch (state) {
-    case RankState::starting: return "starting";
-    case RankState::running: return "running";
-    case RankState::fault: return "fault";
-    case RankState::lock: return "lock";
-    case RankState::barrier: return "barrier";
-    case RankState::finalized: return "finalized";
-    case RankState::lost: return "lost";
+    case RankState::starting:
+      return "starting";
+    case RankState::running:
+      return "running";
+    case RankState::fault:
+      return "fault";
+    case RankState::lock:
+      return "lock";
+    case RankState::barrier:
+      return "barrier";
+    case RankState::finalized:
+      return "finalized";
+    case RankState::lost:
+      return "lost";
   }
   return "lost";
 }

@@ -24,8 +24,8 @@ namespace viewer {
 [[nodiscard]] std::string count_text(double value, int width);
 // Like count_text, with one decimal below 10; "-" while unknown.
 [[nodiscard]] std::string rate_text(std::optional<double> per_second, int width);
-[[nodiscard]] std::string size_text(std::uint64_t bytes);          // "4K", "1M", "12345"
-[[nodiscard]] std::string elapsed_text(std::uint64_t elapsed_us);  // "00:12.4", "1:02:03"
+[[nodiscard]] std::string size_text(std::uint64_t bytes);                 // "4K", "1M", "12345"
+[[nodiscard]] std::string elapsed_text(std::uint64_t elapsed_us);         // "00:12.4", "1:02:03"
 [[nodiscard]] std::string page_text(std::uint64_t page, int digits = 0);  // hexadecimal, at least so many digits
 [[nodiscard]] int hex_digits(std::uint64_t page);
 

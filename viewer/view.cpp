@@ -32,13 +32,26 @@ bool apply(Key key, View& view, const Model& model, Size size) {
   const Layout layout = lay_out(model, size);
   const std::size_t ranks = model.now().ranks.size(), rows = layout.table_rows;
   switch (key) {
-    case Key::left: move_cursor(view, layout, -1); break;
-    case Key::right: move_cursor(view, layout, +1); break;
-    case Key::up: move_cursor(view, layout, -layout.cells_per_row); break;
-    case Key::down: move_cursor(view, layout, +layout.cells_per_row); break;
-    case Key::page_up: view.first_rank -= std::min(view.first_rank, rows); break;
-    case Key::page_down: view.first_rank = std::min(view.first_rank + rows, ranks - rows); break;
-    default: break;
+    case Key::left:
+      move_cursor(view, layout, -1);
+      break;
+    case Key::right:
+      move_cursor(view, layout, +1);
+      break;
+    case Key::up:
+      move_cursor(view, layout, -layout.cells_per_row);
+      break;
+    case Key::down:
+      move_cursor(view, layout, +layout.cells_per_row);
+      break;
+    case Key::page_up:
+      view.first_rank -= std::min(view.first_rank, rows);
+      break;
+    case Key::page_down:
+      view.first_rank = std::min(view.first_rank + rows, ranks - rows);
+      break;
+    default:
+      break;
   }
   return true;
 }

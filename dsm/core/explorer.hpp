@@ -31,6 +31,7 @@ struct Setup {
   Page pages = 1;
   Protocol protocol = Protocol::msi;
   Micros hold = 0;              // 0: never held; else time passes in jumps of `hold`, at any moment or never
+  Micros absence = 0;           // not 0: a woken thread says Resumed before it runs on; less than 1000 * hold
   unsigned operations = 9;      // reads and writes, of any thread, on any page, in all
   unsigned retries = 2;         // times in all that a woken thread may find its page gone again (else there is no end)
   unsigned drops = 0;           // Drop events in all, at any moment

@@ -58,6 +58,7 @@ std::string event_line(const Setup& setup, const Rules& rules, const Choice& cho
     case Kind::drop: return say("drop " + page);
     case Kind::write_back: return say("write back " + page);
     case Kind::tick: return say("tick");
+    case Kind::resumed: return say("runs on, to " + page);
   }
   return {};
 }

@@ -50,7 +50,8 @@ NodeTable::NodeTable(const Setup& setup) : setup_(setup) {
                         .protocol = setup.protocol,
                         .waiters = setup.threads,
                         .requests = static_cast<std::uint16_t>(setup.nodes * setup.pages),
-                        .hold = setup.hold};
+                        .hold = setup.hold,
+                        .absence = setup.absence};
     NodeState state{.core = Coherence(config)};
     by_digest_.emplace(digest(state), node);
     states_.push_back(std::move(state));
@@ -80,6 +81,7 @@ NodeTable::Played NodeTable::run(const Coherence& core, Micros clock, bool ticki
       event = Received{.from = s.from, .lane = s.lane, .msg = messages_[s.msg], .now = now};
       break;
     case Stimulus::Kind::tick: played.state.ticking = false; break;
+    case Stimulus::Kind::resumed: event = Resumed{.page = s.page, .now = now}; break;
   }
   Actions out;
   played.state.core.step(event, out);

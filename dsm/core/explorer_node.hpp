@@ -24,10 +24,10 @@ using MessageId = std::uint16_t;
 
 // An event as the explorer chooses it, in 32 bits: the time and the waiter's site are added when it is played.
 struct Stimulus {
-  enum class Kind : std::uint8_t { fault, prefetch, drop, write_back, received, tick };
+  enum class Kind : std::uint8_t { fault, prefetch, drop, write_back, received, tick, resumed };
   Kind kind{};
   std::uint8_t late = 0;    // 1: it happens long after the last event, when nothing is held any more
-  std::uint8_t thread = 0;  // fault
+  std::uint8_t thread = 0;  // fault, resumed
   Node from = 0;            // received
   Lane lane = 0;            // fault, prefetch, received
   std::uint8_t page = 0;    // all but received and tick

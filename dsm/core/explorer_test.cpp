@@ -25,7 +25,10 @@ Result walk(const Bounds& bounds) {
 
 class Explorer : public testing::TestWithParam<std::tuple<Protocol, dsm::core::Micros>> {
  protected:
-  [[nodiscard]] static Bounds bounds() { return {.protocol = std::get<0>(GetParam()), .hold = std::get<1>(GetParam())}; }
+  [[nodiscard]] static Bounds bounds() {
+    const dsm::core::Micros hold = std::get<1>(GetParam());
+    return {.protocol = std::get<0>(GetParam()), .hold = hold, .absence = 500 * hold};
+  }
 };
 
 TEST_P(Explorer, ThreeNodesOnePageNineOperations) { walk(bounds()); }
@@ -75,6 +78,8 @@ INSTANTIATE_TEST_SUITE_P(Walk, Explorer, testing::Combine(testing::Values(Protoc
 TEST(ExplorerMsi, ThreeNodesWithDropsAndPrefetches) {
   walk({.operations = 3, .retries = 1, .drops = 2, .prefetches = 1});
 }
+
+TEST(ExplorerMsi, HeldFromTheGrantOn) { walk({.hold = 100, .operations = 6}); }
 
 // What is left out as making no difference makes none: each node gets into the same states, and no others.
 TEST(ExplorerReduction, ReachesTheSameNodeStates) {

@@ -37,7 +37,7 @@ std::uint64_t World::digest() const {
 }
 
 Rules::Rules(const Setup& setup)
-    : setup_(setup), traps_at_once_(setup.reduce && setup.threads == 1 && setup.prefetches == 0), nodes_(setup) {
+    : setup_(setup), traps_at_once_(setup.reduce && setup.threads == 1 && setup.prefetches == 0), ready_(setup.absence == 0 ? Thread::State::woken : Thread::State::resumed), nodes_(setup) {
   for (Node from = 0; from < setup.nodes; ++from) {
     for (Node to = 0; to < setup.nodes; ++to) {
       if (from == to) continue;
@@ -79,7 +79,7 @@ void Rules::choices(const World& world, Choices& out) {
     }
   }
   for (unsigned t = 0; t < unsigned{setup_.nodes} * setup_.threads; ++t) {
-    if (world.thread[t].state == Thread::State::woken && world.thread[t].owed == 0) add_retry(world, t, out);
+    if (world.thread[t].state == ready_ && world.thread[t].owed == 0) add_retry(world, t, out);
     if (world.thread[t].state == Thread::State::idle) add_operations(world, t, out);
   }
 }
@@ -161,6 +161,9 @@ void Rules::add_events(const World& world, Node node, Choices& out) {
     choice.thread = static_cast<std::uint8_t>(node * setup_.threads + t);
     const Thread& thread = world.thread[choice.thread];
     if (thread.state == Thread::State::faulted) add_fault(world, choice, thread.page, thread.want, out);
+    if (thread.state != Thread::State::woken || ready_ == Thread::State::woken || thread.owed != 0) continue;
+    choice.what = {.kind = Stimulus::Kind::resumed, .thread = t, .page = thread.page};
+    add_event(world, choice, out);
   }
   choice.what = {.kind = Stimulus::Kind::tick, .late = 1};
   if (nodes_.ticking(world.node[node])) add_event(world, choice, out);
@@ -229,7 +232,7 @@ std::string Rules::run_thread(World& world, unsigned t) const {
     const Thread done = std::exchange(thread, {});
     return touch(world, static_cast<Node>(node), done.page, done.want);
   }
-  if (thread.state == Thread::State::woken) ++world.retries;
+  if (thread.state == ready_) ++world.retries;
   thread.state = Thread::State::faulted;
   return {};
 }
@@ -311,6 +314,7 @@ std::string Rules::event(World& world, const Choice& choice) {
     case Kind::drop: ++world.drops; break;
     case Kind::write_back: ++world.write_backs; break;
     case Kind::prefetch: ++world.prefetches; break;
+    case Kind::resumed: world.thread[unsigned{node} * setup_.threads + choice.what.thread].state = Thread::State::resumed; break;
     case Kind::tick: break;
     case Kind::received: {
       unsigned place = 0;

@@ -27,7 +27,8 @@ struct Thread {
     idle,     // between two instructions
     faulted,  // caught by the protection; waits for its node's lock
     blocked,  // the core has been told
-    woken,    // will run the instruction again
+    woken,    // will run the instruction again ...
+    resumed,  // ... and has said so, if the setup has `absence`
   };
   State state{};
   std::uint8_t page = 0;
@@ -116,6 +117,7 @@ class Rules {
   Setup setup_;
   // A node's only thread is caught and tells the core in one step: until it does, nothing can raise its protection.
   bool traps_at_once_;
+  Thread::State ready_;  // from which a thread runs its instruction again
   NodeTable nodes_;
   std::vector<Channel> channels_;
 };

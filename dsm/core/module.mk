@@ -3,4 +3,43 @@
 CORE := dsm/core
 $(eval $(call library,core,$(patsubst %,$(CORE)/%.cpp,coherence state migrate msi sync)))
 $(eval $(call library,explorer,$(patsubst %,$(CORE)/%.cpp,explorer explorer_world explorer_node explorer_ladder explorer_talk explorer_text)))
-$(eval $(call test,core_test,$(patsubst %,$(CORE)/%_test.cpp,coherence coherence_race coherence_bad explorer),explorer core))
+
+core_tests := $(patsubst %,$(CORE)/%_test.cpp,coherence coherence_race coherence_bad migrate sync)
+$(eval $(call test,core_test,$(core_tests),explorer core))
+$(eval $(call test,explorer_test,$(CORE)/explorer_test.cpp,explorer core))
+$(eval $(call test_long,explorer_long_test,$(CORE)/explorer_long_test.cpp,explorer core))
+$(eval $(call test,mutants_test,$(CORE)/mutants_test.cpp))
+
+# ---- seeded bugs: each is the core with one text changed, linked with the tests that must find it ----
+
+MUTANTS := $(BUILD)/mutants
+core_runner := $(call objects,$(core_tests) $(CORE)/explorer_test.cpp)
+mutant_files := $(sort $(wildcard $(CORE)/mutants/*.mutant))
+mutant_names := $(patsubst $(CORE)/mutants/%.mutant,%,$(mutant_files))
+
+define link_runner
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lgtest_main -lgtest
+endef
+
+$(MUTANTS)/sound: $(core_runner) $(call archives,explorer core) | $(MUTANTS)/list
+	$(link_runner)
+
+# NAME, the source file that is changed
+define mutant
+$(MUTANTS)/$(1)/$(2): $(CORE)/mutants/$(1).mutant $(CORE)/mutants/apply $(2) | $(MUTANTS)/list
+	$$(Q)$(CORE)/mutants/apply $$< $(MUTANTS)/$(1)
+$(MUTANTS)/$(1)/mutant.o: $(MUTANTS)/$(1)/$(2) $(BUILD)/flags
+	$$(call say,CXX,$$@)
+	$$(Q)$$(CXX) $$(ALL_CXXFLAGS) -MMD -MP -c $$< -o $$@
+$(MUTANTS)/$(1)/runner: $(MUTANTS)/$(1)/mutant.o $(core_runner) $(filter-out $(call objects,$(2)),$(OBJECTS.core)) $(call archives,explorer)
+	$$(link_runner)
+-include $(MUTANTS)/$(1)/mutant.d
+$(BUILD)/tests/mutants_test: | $(MUTANTS)/$(1)/runner
+endef
+$(foreach m,$(mutant_names),$(eval $(call mutant,$(m),$(shell sed -n 's/^file: //p' $(CORE)/mutants/$(m).mutant))))
+
+$(BUILD)/tests/mutants_test: | $(MUTANTS)/list $(MUTANTS)/sound
+$(MUTANTS)/list: $(mutant_files) $(CORE)/module.mk
+	@mkdir -p $(@D)
+	$(Q)awk '/^killed by: / {n = FILENAME; gsub(/.*\/|\.mutant$$/, "", n); print n, $$3}' $(mutant_files) > $@

@@ -15,11 +15,11 @@ struct Lock {            // at its home
   std::uint16_t queue;   // tail of the circular list of those who wait, plus one; 0: nobody
 };
 
-struct LockRequest {
+struct LockRequest {  // there is one for every thread of every node: a thread waits for one lock at a time
   Node from = 0;
   Lane lane = 0;
   Waiter waiter = 0;
-  std::uint16_t next = 0;
+  std::uint16_t next = 0;  // plus one; 0: not waiting
 };
 
 using Kind = SyncMessage::Kind;
@@ -28,15 +28,11 @@ using Kind = SyncMessage::Kind;
 
 struct SyncState {
   explicit SyncState(const SyncConfig& c)
-      : config(c), locks(c.locks), requests(std::size_t{c.nodes} * c.waiters), wanting(c.waiters), arrival_lanes(c.nodes) {
-    for (std::size_t i = 0; i + 1 < requests.size(); ++i) requests[i].next = static_cast<std::uint16_t>(i + 2);
-    free_request = 1;
-  }
+      : config(c), locks(c.locks), requests(std::size_t{c.nodes} * c.waiters), wanting(c.waiters), arrival_lanes(c.nodes) {}
 
   SyncConfig config;
   Zeros<Lock> locks;
-  std::vector<LockRequest> requests;  // one for every thread that could ever wait
-  std::uint16_t free_request = 0;
+  std::vector<LockRequest> requests;  // by node and waiter
   std::vector<LockId> wanting;  // by waiter of this node: the lock it waits for, plus one
   // the barrier; `arrived` and `arrival_lanes` at node 0 only
   std::uint64_t round = 1;
@@ -46,6 +42,7 @@ struct SyncState {
   Waiter barrier_waiter = 0;
 
   [[nodiscard]] Node home(LockId lock) const { return static_cast<Node>(lock % config.nodes); }
+  [[nodiscard]] std::size_t place(Node from, Waiter waiter) const { return std::size_t{from} * config.waiters + waiter; }
 
   void grant(LockId lock, const LockRequest& to, SyncActions& out) {
     locks[lock].holder = static_cast<std::uint8_t>(to.from + 1);
@@ -59,12 +56,11 @@ struct SyncState {
 
   void want(LockId lock, const LockRequest& request, SyncActions& out) {
     if (locks[lock].holder == 0) return grant(lock, request, out);
-    const std::uint16_t link = free_request;
-    LockRequest& place = requests[link - 1U];
-    free_request = place.next;
-    place = request;
+    const std::size_t index = place(request.from, request.waiter);
+    const auto link = static_cast<std::uint16_t>(index + 1);
     std::uint16_t& tail = locks[lock].queue;
-    place.next = tail == 0 ? link : std::exchange(requests[tail - 1U].next, link);
+    requests[index] = request;
+    requests[index].next = tail == 0 ? link : std::exchange(requests[tail - 1U].next, link);
     tail = link;
   }
 
@@ -80,7 +76,7 @@ struct SyncState {
     } else {
       requests[tail - 1U].next = next.next;
     }
-    requests[link - 1U] = LockRequest{.next = std::exchange(free_request, link)};
+    requests[link - 1U] = LockRequest{};
     grant(lock, next, out);
   }
 
@@ -111,7 +107,7 @@ bool valid(const SyncState& s, const SyncReceived& r) {
   switch (m.kind) {
     case Kind::lock_want:
       return m.lock < s.config.locks && s.home(m.lock) == s.config.self && m.waiter < s.config.waiters &&
-             s.free_request != 0;
+             s.requests[s.place(r.from, m.waiter)].next == 0;
     case Kind::lock_grant: return m.lock < s.config.locks && valid_lock_grant(s, r);
     case Kind::lock_free:
       return m.lock < s.config.locks && s.home(m.lock) == s.config.self && s.locks[m.lock].holder == r.from + 1;

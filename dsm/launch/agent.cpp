@@ -23,14 +23,14 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr std::size_t max_queued = 1u << 20;        // bytes to dsmexec, before the ranks must wait
-constexpr std::size_t max_batch = 64u << 10;        // bytes
+constexpr std::size_t max_queued = 1u << 20;  // bytes to dsmexec, before the ranks must wait
+constexpr std::size_t max_batch = 64u << 10;  // bytes
 constexpr milliseconds prompt_after{500};
-constexpr milliseconds linger{250};                 // what a rank left running may end by itself
-constexpr milliseconds leftover_grace{500};         // then, from SIGTERM to SIGKILL
-constexpr milliseconds give_up_after{5'000};        // after the first SIGKILL
-constexpr milliseconds look_again{10};              // /proc has no descriptor to wait on
-constexpr int key_number = 3;                       // of the key's descriptor in a rank
+constexpr milliseconds linger{250};           // what a rank left running may end by itself
+constexpr milliseconds leftover_grace{500};   // then, from SIGTERM to SIGKILL
+constexpr milliseconds give_up_after{5'000};  // after the first SIGKILL
+constexpr milliseconds look_again{10};        // /proc has no descriptor to wait on
+constexpr int key_number = 3;                 // of the key's descriptor in a rank
 
 ipc::LineMux::Token token_of(int rank, Stream stream) {
   return static_cast<ipc::LineMux::Token>(rank) * 4 + static_cast<ipc::LineMux::Token>(stream);
@@ -56,7 +56,8 @@ std::vector<std::string> inherited_environment() {
 // The read end of a pipe that holds the key and nothing else.
 ipc::Fd key_pipe(const net::JobKey& key) {
   ipc::Pipe pipe = ipc::make_pipe();
-  if (ipc::write_full(pipe.write.get(), key.data(), key.size()) != static_cast<ssize_t>(key.size())) ipc::throw_errno("write key");
+  if (ipc::write_full(pipe.write.get(), key.data(), key.size()) != static_cast<ssize_t>(key.size()))
+    ipc::throw_errno("write key");
   return std::move(pipe.read);
 }
 
@@ -66,7 +67,8 @@ Agent::Agent(ipc::Fd in, ipc::Fd out) : link_(std::move(in), std::move(out)), si
   link_.send(Hello{agent_version, usable_cores()});
 }
 
-// ---- what dsmexec says ------------------------------------------------------------------------------------------------
+// ---- what dsmexec says
+// ------------------------------------------------------------------------------------------------
 
 void Agent::handle(const Link::Frame& frame) {
   if (frame.header.kind == static_cast<std::uint8_t>(net::FrameKind::bytes)) {
@@ -146,7 +148,8 @@ pid_t Agent::start_rank(const Start& start, int rank, const std::vector<std::str
 }
 
 void Agent::on(const PassSignal& signal) {
-  // Who has ended by itself shall not be told of as stopped by us. A leader that has not been reaped keeps its group's number.
+  // Who has ended by itself shall not be told of as stopped by us. A leader that has not been reaped keeps its group's
+  // number.
   reap(0);
   for (Rank& rank : ranks_) {
     if (rank.pid == 0) continue;
@@ -177,13 +180,15 @@ void Agent::send_sample(std::uint64_t id) {
   link_.send(Bytes::sample, id, 0, sample.size() <= max_frame ? std::string_view(sample) : std::string_view());
 }
 
-// ---- what ranks do ----------------------------------------------------------------------------------------------------
+// ---- what ranks do
+// ----------------------------------------------------------------------------------------------------
 
-// waitpid gives the children that have ended in the order of their birth. The first SIGCHLD of several names the one that was
-// first; the others came after it.
+// waitpid gives the children that have ended in the order of their birth. The first SIGCHLD of several names the one
+// that was first; the others came after it.
 void Agent::reap(pid_t first_to_end) {
   auto exits = ipc::reap_children();
-  std::stable_partition(exits.begin(), exits.end(), [first_to_end](const ipc::ChildExit& e) { return e.pid == first_to_end; });
+  std::stable_partition(exits.begin(), exits.end(),
+                        [first_to_end](const ipc::ChildExit& e) { return e.pid == first_to_end; });
   for (const ipc::ChildExit& exit : exits) {
     const auto rank = std::find_if(ranks_.begin(), ranks_.end(), [&](const Rank& r) { return r.pid == exit.pid; });
     if (rank == ranks_.end()) continue;  // something that a rank had started, and left to us
@@ -222,7 +227,9 @@ void Agent::ship() {
 }
 
 void Agent::take_output(const std::vector<pollfd>& set) {
-  const auto line = [this](ipc::LineMux::Token t, std::string_view text, bool complete) { take_line(t, text, complete); };
+  const auto line = [this](ipc::LineMux::Token t, std::string_view text, bool complete) {
+    take_line(t, text, complete);
+  };
   lines_.handle(set, line, [this](ipc::LineMux::Token token) { held_.erase(token); });
   ship();
   if (prompts_) show_prompts();
@@ -238,7 +245,8 @@ void Agent::show_prompts() {
       Held& held = held_[token];
       if (bytes != held.bytes) held = {bytes, now};
       if (bytes == 0 || now < held.since + prompt_after) continue;
-      lines_.flush(token, [this](ipc::LineMux::Token t, std::string_view text, bool whole) { take_line(t, text, whole); });
+      lines_.flush(token,
+                   [this](ipc::LineMux::Token t, std::string_view text, bool whole) { take_line(t, text, whole); });
       held.bytes = 0;
     }
   }
@@ -262,7 +270,8 @@ void Agent::write_input() {
   if (input_ended_) input_.reset();
 }
 
-// ---- the end ----------------------------------------------------------------------------------------------------------
+// ---- the end
+// ----------------------------------------------------------------------------------------------------------
 
 bool Agent::finish() {
   const auto now = Clock::now();
@@ -282,7 +291,9 @@ bool Agent::finish() {
   if (!lines_.empty()) {
     // Everything that wrote has ended, but a pipe is still open elsewhere: what is in it now is all that counts.
     if (!room()) return false;
-    const auto line = [this](ipc::LineMux::Token t, std::string_view text, bool complete) { take_line(t, text, complete); };
+    const auto line = [this](ipc::LineMux::Token t, std::string_view text, bool complete) {
+      take_line(t, text, complete);
+    };
     for (const Rank& rank : ranks_) {
       for (const Stream stream : {Stream::out, Stream::err}) lines_.drain(token_of(rank.number, stream), line);
     }

@@ -1,9 +1,9 @@
 // dsm/launch/agent.hpp - the agent: one process on each host, which starts that host's ranks and answers for them.
 //
-// `dsmexec --agent`, with its control connection (control.hpp) on descriptors 0 and 1: a socketpair when dsmexec forked it.
-// It starts the ranks, hands over their output line by line, reports their exits in the kernel's order, and sees to it that
-// nothing is left of them: ranks lead process groups and die with the agent (PR_SET_PDEATHSIG), whatever they start
-// falls to the agent (a subreaper), and when the control connection ends everything is killed.
+// `dsmexec --agent`, with its control connection (control.hpp) on descriptors 0 and 1: a socketpair when dsmexec forked
+// it. It starts the ranks, hands over their output line by line, reports their exits in the kernel's order, and sees to
+// it that nothing is left of them: ranks lead process groups and die with the agent (PR_SET_PDEATHSIG), whatever they
+// start falls to the agent (a subreaper), and when the control connection ends everything is killed.
 //
 // One thread, one poll loop, nothing that blocks. Not async-signal-safe.
 #pragma once
@@ -25,17 +25,18 @@ class Agent {
  public:
   // `in`, `out`: the control connection.
   Agent(ipc::Fd in, ipc::Fd out);
-  // Until everything has ended and been told. The exit code: 0, or 1 if dsmexec went away or something could not be killed.
+  // Until everything has ended and been told. The exit code: 0, or 1 if dsmexec went away or something could not be
+  // killed.
   int run();
 
  private:
   using Clock = std::chrono::steady_clock;
   struct Rank {
     int number = 0;
-    pid_t pid = 0;           // 0: has been reaped
-    bool stopped = false;    // we have sent it a signal
+    pid_t pid = 0;         // 0: has been reaped
+    bool stopped = false;  // we have sent it a signal
   };
-  struct Held {              // an unfinished line
+  struct Held {  // an unfinished line
     std::size_t bytes = 0;
     Clock::time_point since;
   };
@@ -68,17 +69,17 @@ class Agent {
   ipc::LineMux lines_;
   telemetry::Sampler sampler_;
   std::vector<Rank> ranks_;
-  bool started_ = false;       // no more ranks will come
-  bool lost_ = false;          // dsmexec has gone
+  bool started_ = false;  // no more ranks will come
+  bool lost_ = false;     // dsmexec has gone
   bool killing_ = false;
-  bool hushed_ = false;        // leftovers have had their SIGTERM
+  bool hushed_ = false;  // leftovers have had their SIGTERM
   bool watching_ = false;
   std::size_t running_ = 0;
-  std::string batch_;          // whole lines of one stream, on their way to dsmexec
+  std::string batch_;  // whole lines of one stream, on their way to dsmexec
   ipc::LineMux::Token batch_of_ = 0;
   bool prompts_ = false, showing_ = false;
   std::map<ipc::LineMux::Token, Held> held_;
-  ipc::Fd input_;              // write end of a rank's stdin
+  ipc::Fd input_;  // write end of a rank's stdin
   std::string input_waiting_;
   bool input_ended_ = false;
   Clock::time_point ended_at_{}, kill_at_{};

@@ -44,7 +44,8 @@ std::string to_bytes(const std::string& text) {
       out += text[i];
       continue;
     }
-    if ((lead != 0xc2 && lead != 0xc3) || i + 1 == text.size()) throw Malformed("a text with a character that is no byte");
+    if ((lead != 0xc2 && lead != 0xc3) || i + 1 == text.size())
+      throw Malformed("a text with a character that is no byte");
     out += static_cast<char>(((lead & 3) << 6) | (static_cast<unsigned char>(text[++i]) & 0x3f));
   }
   return out;
@@ -65,9 +66,12 @@ const json& member(const json& object, const char* name) {
 template <class Int>
 Int integer(const json& value) {
   if (!value.is_number_integer()) throw Malformed("a number is missing");
-  if (value.is_number_unsigned() && value.get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<Int>::max()))
+  if (value.is_number_unsigned() &&
+      value.get<std::uint64_t>() > static_cast<std::uint64_t>(std::numeric_limits<Int>::max()))
     throw Malformed("a number is too large");
-  if (!value.is_number_unsigned() && (std::is_unsigned_v<Int> || value.get<std::int64_t>() < static_cast<std::int64_t>(std::numeric_limits<Int>::min())))
+  if (!value.is_number_unsigned() &&
+      (std::is_unsigned_v<Int> ||
+       value.get<std::int64_t>() < static_cast<std::int64_t>(std::numeric_limits<Int>::min())))
     throw Malformed("a number is too small");
   return value.get<Int>();
 }
@@ -100,17 +104,24 @@ std::string to_hex(const net::JobKey& key) {
 net::JobKey to_key(const std::string& hex) {
   net::JobKey key{};
   std::size_t size = 0;
-  if (sodium_hex2bin(key.data(), key.size(), hex.data(), hex.size(), nullptr, &size, nullptr) != 0 || size != key.size() ||
-      hex.size() != 2 * key.size()) {
+  if (sodium_hex2bin(key.data(), key.size(), hex.data(), hex.size(), nullptr, &size, nullptr) != 0 ||
+      size != key.size() || hex.size() != 2 * key.size()) {
     throw Malformed("no key");
   }
   return key;
 }
 
 json write(const Start& m) {
-  return {{"type", "start"}, {"ranks", m.ranks}, {"hosts", to_texts(m.hosts)}, {"program", to_text(m.program)},
-          {"arguments", to_texts(m.arguments)}, {"working_directory", to_text(m.working_directory)},
-          {"environment", to_texts(m.environment)}, {"key", to_hex(m.key)}, {"stdin_rank", m.stdin_rank}, {"prompts", m.prompts}};
+  return {{"type", "start"},
+          {"ranks", m.ranks},
+          {"hosts", to_texts(m.hosts)},
+          {"program", to_text(m.program)},
+          {"arguments", to_texts(m.arguments)},
+          {"working_directory", to_text(m.working_directory)},
+          {"environment", to_texts(m.environment)},
+          {"key", to_hex(m.key)},
+          {"stdin_rank", m.stdin_rank},
+          {"prompts", m.prompts}};
 }
 json write(const PassSignal& m) { return {{"type", "signal"}, {"signo", m.signo}}; }
 json write(const KillAll&) { return {{"type", "kill"}}; }
@@ -122,7 +133,9 @@ json write(const Started& m) { return {{"type", "started"}, {"rank", m.rank}, {"
 json write(const NotStarted& m) {
   return {{"type", "not_started"}, {"rank", m.rank}, {"step", to_text(m.step)}, {"error", m.error}};
 }
-json write(const Exited& m) { return {{"type", "exited"}, {"rank", m.rank}, {"status", m.status}, {"stopped", m.stopped}}; }
+json write(const Exited& m) {
+  return {{"type", "exited"}, {"rank", m.rank}, {"status", m.status}, {"stopped", m.stopped}};
+}
 json write(const InputTaken& m) { return {{"type", "input_taken"}, {"bytes", m.bytes}}; }
 json write(const InputClosed&) { return {{"type", "input_closed"}}; }
 json write(const Done& m) { return {{"type", "done"}, {"left", m.left}}; }
@@ -138,7 +151,8 @@ AgentMessage read_start(const json& m) {
   out.key = to_key(bytes(member(m, "key")));
   out.stdin_rank = integer<int>(member(m, "stdin_rank"));
   out.prompts = boolean(member(m, "prompts"));
-  if (out.ranks.empty() || out.hosts.size() != out.ranks.size() || out.arguments.empty()) throw Malformed("nothing to start");
+  if (out.ranks.empty() || out.hosts.size() != out.ranks.size() || out.arguments.empty())
+    throw Malformed("nothing to start");
   return out;
 }
 

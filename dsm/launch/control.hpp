@@ -1,9 +1,9 @@
 // dsm/launch/control.hpp - what dsmexec and its agent on a host say to each other, and how it travels.
 //
-// Two descriptors (an agent's standard input and output: a socketpair when it was forked, what ssh gives when it was not),
-// on which frames of net::FrameHeader go: `control` frames with a JSON body, and `bytes` frames that carry output, input
-// and samples raw. Everything that must not be seen in argv or the environment, the job's key first, goes this way. The peer is
-// a program of this very version: what cannot be understood ends the connection.
+// Two descriptors (an agent's standard input and output: a socketpair when it was forked, what ssh gives when it was
+// not), on which frames of net::FrameHeader go: `control` frames with a JSON body, and `bytes` frames that carry
+// output, input and samples raw. Everything that must not be seen in argv or the environment, the job's key first, goes
+// this way. The peer is a program of this very version: what cannot be understood ends the connection.
 //
 // Thread-safety: none. Not async-signal-safe.
 #pragma once
@@ -28,34 +28,59 @@ namespace dsm::launch {
 
 // The first message: what to start. Texts may hold any bytes.
 struct Start {
-  std::vector<int> ranks;                   // that live on this host
-  std::vector<std::string> hosts;           // of these ranks, as the user wrote them
-  std::string program;                      // path to execute
-  std::vector<std::string> arguments;       // argv, [0] included
-  std::string working_directory;            // empty: the agent's
-  std::vector<std::string> environment;     // "NAME=value", for all ranks, beside what the agent inherits
+  std::vector<int> ranks;                // that live on this host
+  std::vector<std::string> hosts;        // of these ranks, as the user wrote them
+  std::string program;                   // path to execute
+  std::vector<std::string> arguments;    // argv, [0] included
+  std::string working_directory;         // empty: the agent's
+  std::vector<std::string> environment;  // "NAME=value", for all ranks, beside what the agent inherits
   net::JobKey key{};
-  int stdin_rank = -1;                      // gets the `input` bytes; -1: nobody
-  bool prompts = false;                     // show unfinished lines after a while
+  int stdin_rank = -1;   // gets the `input` bytes; -1: nobody
+  bool prompts = false;  // show unfinished lines after a while
 };
-struct PassSignal { int signo = 0; };       // to the process group of every rank
-struct KillAll {};                          // end the ranks and all that they started
+struct PassSignal {
+  int signo = 0;
+};                  // to the process group of every rank
+struct KillAll {};  // end the ranks and all that they started
 struct InputEnd {};
-struct Watch { int rank = 0; int segment = 0; };  // attach this telemetry segment
-struct Ask { std::uint64_t id = 0; };       // for a telemetry sample
+struct Watch {
+  int rank = 0;
+  int segment = 0;
+};  // attach this telemetry segment
+struct Ask {
+  std::uint64_t id = 0;
+};  // for a telemetry sample
 
 // ---- agent -> dsmexec ----
 
-struct Hello { std::uint32_t version = 0; int cores = 0; };
-struct Started { int rank = 0; std::int64_t pid = 0; };
-struct NotStarted { int rank = 0; std::string step; int error = 0; };      // no other rank will be started
-struct Exited { int rank = 0; int status = 0; bool stopped = false; };     // status: as wait(2) has it; stopped: see job.hpp
-struct InputTaken { std::uint64_t bytes = 0; };                            // so much of the input is in the rank's pipe
-struct InputClosed {};                                                     // the rank does not want any more
-struct Done { int left = 0; };                                             // nothing runs any more, but for so many processes
+struct Hello {
+  std::uint32_t version = 0;
+  int cores = 0;
+};
+struct Started {
+  int rank = 0;
+  std::int64_t pid = 0;
+};
+struct NotStarted {
+  int rank = 0;
+  std::string step;
+  int error = 0;
+};  // no other rank will be started
+struct Exited {
+  int rank = 0;
+  int status = 0;
+  bool stopped = false;
+};  // status: as wait(2) has it; stopped: see job.hpp
+struct InputTaken {
+  std::uint64_t bytes = 0;
+};                      // so much of the input is in the rank's pipe
+struct InputClosed {};  // the rank does not want any more
+struct Done {
+  int left = 0;
+};  // nothing runs any more, but for so many processes
 
-using AgentMessage = std::variant<Start, PassSignal, KillAll, InputEnd, Watch, Ask, Hello, Started, NotStarted, Exited, InputTaken,
-                                  InputClosed, Done>;
+using AgentMessage = std::variant<Start, PassSignal, KillAll, InputEnd, Watch, Ask, Hello, Started, NotStarted, Exited,
+                                  InputTaken, InputClosed, Done>;
 
 inline constexpr std::uint32_t agent_version = 1;
 inline constexpr std::size_t max_frame = 64u << 20;     // bytes of a body: a sample of a large region
@@ -67,11 +92,11 @@ inline constexpr std::size_t input_window = 64u << 10;  // bytes of input that m
 
 // What a `bytes` frame holds (header.op).
 enum class Bytes : std::uint8_t {
-  lines = 1,  // agent ->: whole lines, each with its newline; a = rank, b = 1 stdout, 2 stderr
-  part = 2,   // agent ->: a part of a very long line; a, b as above
-  shown = 3,  // agent ->: an unfinished line that is to be shown now; a, b as above
-  input = 4,  // -> agent
-  sample = 5, // agent ->: an encoded telemetry::Snapshot; a = the id of what it answers, 0 for the last one
+  lines = 1,   // agent ->: whole lines, each with its newline; a = rank, b = 1 stdout, 2 stderr
+  part = 2,    // agent ->: a part of a very long line; a, b as above
+  shown = 3,   // agent ->: an unfinished line that is to be shown now; a, b as above
+  input = 4,   // -> agent
+  sample = 5,  // agent ->: an encoded telemetry::Snapshot; a = the id of what it answers, 0 for the last one
 };
 
 // One end. Never blocks; what cannot be sent now waits in memory, and whoever fills it asks queued() before.
@@ -93,7 +118,8 @@ class Link {
   bool flush();
   [[nodiscard]] std::size_t queued() const { return out_buffer_.size() - sent_; }  // bytes
 
-  // Reads what is there, at most about `budget` bytes, and hands over each whole frame. `broken`: not a frame; why() says more.
+  // Reads what is there, at most about `budget` bytes, and hands over each whole frame. `broken`: not a frame; why()
+  // says more.
   State receive(const Sink& sink, std::size_t budget = 1 << 20);
   [[nodiscard]] const std::string& why() const { return why_; }
 

@@ -53,10 +53,10 @@ TEST(Control, SmallMessages) {
 }
 
 TEST(Control, NonsenseIsRefused) {
-  for (const char* bad : {"", "[]", "{}", R"({"type":3})", R"({"type":"nothing"})", R"({"type":"signal"})",
-                          R"({"type":"signal","signo":"9"})", R"({"type":"signal","signo":99999999999})",
-                          R"({"type":"ask","id":-1})", R"({"type":"exited","rank":1,"status":0,"stopped":1})",
-                          R"({"type":"start","ranks":[]})"}) {
+  for (const char* bad :
+       {"", "[]", "{}", R"({"type":3})", R"({"type":"nothing"})", R"({"type":"signal"})",
+        R"({"type":"signal","signo":"9"})", R"({"type":"signal","signo":99999999999})", R"({"type":"ask","id":-1})",
+        R"({"type":"exited","rank":1,"status":0,"stopped":1})", R"({"type":"start","ranks":[]})"}) {
     std::string why;
     EXPECT_FALSE(parse_message(bad, why).has_value()) << bad;
     EXPECT_FALSE(why.empty());

@@ -7,8 +7,8 @@
 namespace dsm::launch {
 namespace {
 
-constexpr std::size_t max_body = 64u << 10;     // what a rank says is short
-constexpr milliseconds join_patience{10'000};   // from the handshake to Join
+constexpr std::size_t max_body = 64u << 10;    // what a rank says is short
+constexpr milliseconds join_patience{10'000};  // from the handshake to Join
 
 const char* phase_text(net::Report::Phase phase) {
   using Phase = net::Report::Phase;
@@ -120,8 +120,10 @@ bool Coordinator::hear(Guest& guest, Time now) {
       log(fmt::format("rank {} sent what is no report", guest.rank));
       return false;
     }
-    const bool with_value = report->phase != net::Report::Phase::running && report->phase != net::Report::Phase::finalized;
-    log(fmt::format("rank {} {}{}", guest.rank, phase_text(report->phase), with_value ? fmt::format(" {}", report->value) : ""));
+    const bool with_value =
+        report->phase != net::Report::Phase::running && report->phase != net::Report::Phase::finalized;
+    log(fmt::format("rank {} {}{}", guest.rank, phase_text(report->phase),
+                    with_value ? fmt::format(" {}", report->value) : ""));
     if (report->phase == net::Report::Phase::telemetry) {
       config_.on_telemetry(guest.rank, static_cast<int>(report->value));
     } else {
@@ -146,8 +148,8 @@ bool Coordinator::join(Guest& guest, const net::Join& join, Time now) {
   if (joined_[rank]) return refuse(guest, fmt::format("rank {} has joined already", rank));
   if (ranks > core::max_ranks) {
     // Answered by the end of the job, not by a Refusal that each of so many ranks would print.
-    job_.trouble(fmt::format("refused: rank {} ({}) uses the DSM, which has at most {} ranks, and this job has {}", rank,
-                             config_.hosts[rank], core::max_ranks, ranks),
+    job_.trouble(fmt::format("refused: rank {} ({}) uses the DSM, which has at most {} ranks, and this job has {}",
+                             rank, config_.hosts[rank], core::max_ranks, ranks),
                  now);
     guest.held = true;
     return true;

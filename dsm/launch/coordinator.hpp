@@ -1,8 +1,10 @@
-// dsm/launch/coordinator.hpp - the rendezvous of a job, at dsmexec's end: lets ranks in, tells them of each other, hears from them.
+// dsm/launch/coordinator.hpp - the rendezvous of a job, at dsmexec's end: lets ranks in, tells them of each other,
+// hears from them.
 //
-// A rank connects with the job's key and says Join; when all have, each gets Welcome. From then on it reports its phase, and
-// the end of its connection is news too: all goes to the Job. Strangers on the port are net::Acceptor's concern; with
-// `open` set those who speak the classroom's handshake go to the Classroom. For a poll loop. Thread-safety: none.
+// A rank connects with the job's key and says Join; when all have, each gets Welcome. From then on it reports its
+// phase, and the end of its connection is news too: all goes to the Job. Strangers on the port are net::Acceptor's
+// concern; with `open` set those who speak the classroom's handshake go to the Classroom. For a poll loop.
+// Thread-safety: none.
 #pragma once
 #include <poll.h>
 
@@ -27,12 +29,12 @@ class Coordinator {
     net::JobKey key{};
     std::string address = "127.0.0.1";  // to listen on
     std::string protocol = "msi";
-    std::uint64_t size = 0;             // of the region, bytes
-    std::uint32_t page_size = 4096;     // bytes
-    std::function<std::uint32_t()> spin_us;  // asked when all have joined
-    bool open = false;                       // --open-rendezvous
-    std::function<void(const std::string&)> log;               // -v
-    std::function<void(int rank, int segment)> on_telemetry;   // a rank has named its segment
+    std::uint64_t size = 0;                                   // of the region, bytes
+    std::uint32_t page_size = 4096;                           // bytes
+    std::function<std::uint32_t()> spin_us;                   // asked when all have joined
+    bool open = false;                                        // --open-rendezvous
+    std::function<void(const std::string&)> log;              // -v
+    std::function<void(int rank, int segment)> on_telemetry;  // a rank has named its segment
   };
   Coordinator(Config config, Job& job);  // throws std::system_error if it cannot listen
 
@@ -46,8 +48,8 @@ class Coordinator {
     net::Channel channel;
     std::string address;
     Time join_by;
-    int rank = -1;           // until it has joined
-    bool held = false;       // kept open, unanswered, until the job ends
+    int rank = -1;      // until it has joined
+    bool held = false;  // kept open, unanswered, until the job ends
     std::uint16_t mesh_port = 0;
   };
   [[nodiscard]] net::Acceptor::Options acceptor_options();
@@ -67,7 +69,8 @@ class Coordinator {
   std::size_t joined_count_ = 0;
 };
 
-// Call lanes from each rank to each other: several threads of a rank fault at one time, but descriptors are not for nothing.
+// Call lanes from each rank to each other: several threads of a rank fault at one time, but descriptors are not for
+// nothing.
 [[nodiscard]] std::uint32_t lanes_for(std::size_t ranks);
 
 }  // namespace dsm::launch

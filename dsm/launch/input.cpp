@@ -20,8 +20,8 @@ Input::Input(int fd) : fd_(fd), terminal_(::isatty(fd) == 1) {
   struct stat status {};
   if (::fstat(fd, &status) != 0) return;
   if (!S_ISFIFO(status.st_mode) && !terminal_) return;
-  // A descriptor of our own: others that share the given one may read first what poll() has promised us, and O_NONBLOCK on
-  // that would change it for them, too.
+  // A descriptor of our own: others that share the given one may read first what poll() has promised us, and O_NONBLOCK
+  // on that would change it for them, too.
   own_ = ipc::Fd(::open(fmt::format("/proc/self/fd/{}", fd).c_str(), O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
   if (own_) fd_ = own_.get();
 }

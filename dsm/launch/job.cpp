@@ -16,7 +16,8 @@ int code_of(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : 
 bool is_crash(int status) {
   if (!WIFSIGNALED(status)) return false;
   const int signo = WTERMSIG(status);
-  return signo == SIGSEGV || signo == SIGBUS || signo == SIGILL || signo == SIGFPE || signo == SIGABRT || signo == SIGTRAP;
+  return signo == SIGSEGV || signo == SIGBUS || signo == SIGILL || signo == SIGFPE || signo == SIGABRT ||
+         signo == SIGTRAP;
 }
 
 std::string seconds(milliseconds time) { return fmt::format("{:g} s", static_cast<double>(time.count()) / 1000); }
@@ -51,7 +52,9 @@ Job::Job(Config config, Time now) : config_(std::move(config)), ranks_(config_.h
   start_by_ = now + config_.limits.start;
 }
 
-std::string Job::who(int rank) const { return fmt::format("rank {} ({})", rank, config_.hosts[static_cast<std::size_t>(rank)]); }
+std::string Job::who(int rank) const {
+  return fmt::format("rank {} ({})", rank, config_.hosts[static_cast<std::size_t>(rank)]);
+}
 
 std::string Job::never_joined(int rank, const std::vector<int>& waiting) const {
   return fmt::format("{} ended without dsm_init (exit code 0), and {} {} for it there", who(rank), rank_list(waiting),
@@ -72,7 +75,8 @@ std::vector<int> Job::ranks_that(Test test) const {
   return out;
 }
 
-// ---- events -----------------------------------------------------------------------------------------------------------
+// ---- events
+// -----------------------------------------------------------------------------------------------------------
 
 void Job::started(int rank, pid_t pid) {
   at(rank).started = true;
@@ -86,7 +90,8 @@ void Job::not_started(int rank, const std::string& step, int error, Time now) {
   if (step.substr(0, 4) != "exec") {
     fail({exit_trouble, rank, fmt::format("{}: {} failed: {}", who(rank), step, text)}, now);
   } else if (error == ENOENT) {
-    // The file was there when it was looked up: what is missing is the interpreter that it names, or somebody took it away.
+    // The file was there when it was looked up: what is missing is the interpreter that it names, or somebody took it
+    // away.
     fail({exit_not_executable, rank,
           fmt::format("cannot execute '{}': {} (is the interpreter in its first line there?)", config_.program, text)},
          now);
@@ -185,7 +190,8 @@ void Job::interrupted(int signo, Time now) {
 
 void Job::trouble(std::string line, Time now) { fail({exit_trouble, -1, std::move(line)}, now); }
 
-// ---- judging ----------------------------------------------------------------------------------------------------------
+// ---- judging
+// ----------------------------------------------------------------------------------------------------------
 
 void Job::fail(Failure failure, Time now) {
   if (failure_ || interrupted_by_ != 0 || timed_out_) return;  // only the first counts
@@ -223,6 +229,7 @@ void Job::judge(Time now) {
 void Job::judge_exit(int rank, Time now) {
   const Rank& r = at(rank);
   if (failure_ || stopping_) return;
+  if (r.stopped) return;  // by an agent that was told to go itself: that it is lost is what counts, and comes next
   if (r.secondary && failed(r)) return;  // the suspicion that it raised has its own deadline
   const int code = code_of(*r.status);
   if (code != 0) {
@@ -254,7 +261,8 @@ void Job::check_suspicions(Time now) {
   }
 }
 
-// Nothing has explained the suspicion in time. Whoever is blamed may itself blame another: the end of that chain counts.
+// Nothing has explained the suspicion in time. Whoever is blamed may itself blame another: the end of that chain
+// counts.
 void Job::blame(const Suspicion& suspicion, Time now) {
   int culprit = suspicion.suspect;
   for (std::size_t steps = 0; at(culprit).secondary && at(culprit).blames >= 0; ++steps) {
@@ -291,14 +299,14 @@ void Job::check_phases(Time now) {
   } else if (past(start_by_)) {
     const auto late = ranks_that([](const Rank& r) { return !r.started; });
     fail({exit_trouble, -1,
-          fmt::format("the agent on host {} has not started {} within {}", config_.hosts[static_cast<std::size_t>(late[0])],
-                      rank_list(late), seconds(limits.start))},
+          fmt::format("the agent on host {} has not started {} within {}",
+                      config_.hosts[static_cast<std::size_t>(late[0])], rank_list(late), seconds(limits.start))},
          now);
   } else if (past(join_by_)) {
     const auto late = ranks_that([](const Rank& r) { return !r.joined; });
     fail({exit_trouble, late[0],
-          fmt::format("{} did not come to dsm_init within {} of the first ({}); the first that is missing: {}", rank_list(late),
-                      seconds(limits.join), who(first_joined_rank_), who(late[0]))},
+          fmt::format("{} did not come to dsm_init within {} of the first ({}); the first that is missing: {}",
+                      rank_list(late), seconds(limits.join), who(first_joined_rank_), who(late[0]))},
          now);
   } else if (past(mesh_by_)) {
     const auto late = ranks_that([](const Rank& r) { return !r.running && !r.status; });
@@ -343,13 +351,15 @@ void Job::tick(Time now, bool held_up) {
   }
 }
 
-// ---- what follows -----------------------------------------------------------------------------------------------------
+// ---- what follows
+// -----------------------------------------------------------------------------------------------------
 
 std::vector<Job::Command> Job::take_commands() { return std::exchange(commands_, {}); }
 
 Time Job::next_deadline() const {
   Time first = Time::max();
-  for (const auto& deadline : {timeout_at_, start_by_, join_by_, mesh_by_, finalize_by_, term_at_, kill_at_, gone_by_}) {
+  for (const auto& deadline :
+       {timeout_at_, start_by_, join_by_, mesh_by_, finalize_by_, term_at_, kill_at_, gone_by_}) {
     if (deadline) first = std::min(first, *deadline);
   }
   for (const Suspicion& suspicion : suspicions_) first = std::min(first, suspicion.deadline);

@@ -1,12 +1,12 @@
 // dsm/launch/job.hpp - the life of one job as a value: who failed first, when the others are stopped, the exit code.
 //
-// No process, socket or clock: the runner (runner.hpp) tells it what happened and when, and carries out its commands. Errors
-// of ranks and agents are events here, never exceptions.
+// No process, socket or clock: the runner (runner.hpp) tells it what happened and when, and carries out its commands.
+// Errors of ranks and agents are events here, never exceptions.
 //
-// Who failed first. Exits come in the order in which the kernel saw them (the agent sees to that). A rank that lost a peer is
-// secondary: it says so, and then its own end counts only if the peer turns out to be well. Because a rank's last words travel
-// on another connection than the agent's word of its exit, an exit is judged when that connection has ended, or after a
-// short moment (`settle`); exits are judged in order.
+// Who failed first. Exits come in the order in which the kernel saw them (the agent sees to that). A rank that lost a
+// peer is secondary: it says so, and then its own end counts only if the peer turns out to be well. Because a rank's
+// last words travel on another connection than the agent's word of its exit, an exit is judged when that connection has
+// ended, or after a short moment (`settle`); exits are judged in order.
 //
 // Thread-safety: none. Not async-signal-safe.
 #pragma once
@@ -63,9 +63,9 @@ class Job {
   void reported(int rank, net::Report report, Time now);
   void channel_ended(int rank, Time now);  // the connection of a rank that joined
   void agent_lost(const std::string& host, const std::string& how, Time now);
-  void agent_done();                          // all ranks and their descendants are gone, all output has been handed over
-  void interrupted(int signo, Time now);      // somebody sent dsmexec TERM, INT or HUP
-  void trouble(std::string line, Time now);   // dsmexec itself failed, or a rank must be refused
+  void agent_done();                      // all ranks and their descendants are gone, all output has been handed over
+  void interrupted(int signo, Time now);  // somebody sent dsmexec TERM, INT or HUP
+  void trouble(std::string line, Time now);  // dsmexec itself failed, or a rank must be refused
   // `held_up`: nothing can be read from agents because nobody reads our output.
   void tick(Time now, bool held_up = false);
 
@@ -84,11 +84,11 @@ class Job {
   struct Rank {
     pid_t pid = 0;
     bool started = false, joined = false, running = false, finalized = false, channel_ended = false;
-    bool secondary = false;      // it says that another rank is to blame
-    int blames = -1;             // which
-    bool stopped = false;        // its end was our doing
-    std::optional<int> status;   // as wait(2) has it
-    Time judge_at{};             // when its exit is judged even if its connection has not ended
+    bool secondary = false;     // it says that another rank is to blame
+    int blames = -1;            // which
+    bool stopped = false;       // its end was our doing
+    std::optional<int> status;  // as wait(2) has it
+    Time judge_at{};            // when its exit is judged even if its connection has not ended
   };
   struct Suspicion {
     enum class Kind { lost, bad, silent } kind;  // connection lost; protocol broken; left us while its process goes on
@@ -124,7 +124,8 @@ class Job {
   std::vector<Suspicion> suspicions_;
   std::vector<Command> commands_;
   std::optional<Failure> failure_;
-  std::optional<Time> timeout_at_, start_by_, first_join_, join_by_, mesh_by_, finalize_by_, term_at_, kill_at_, gone_by_;
+  std::optional<Time> timeout_at_, start_by_, first_join_, join_by_, mesh_by_, finalize_by_, term_at_, kill_at_,
+      gone_by_;
   int first_joined_rank_ = -1;
   bool welcomed_ = false, stopping_ = false, timed_out_ = false, agent_gone_ = false, gave_up_ = false;
   int interrupted_by_ = 0;

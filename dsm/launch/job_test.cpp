@@ -339,6 +339,14 @@ TEST(Job, ALostAgentIsNamedWithItsHost) {
   EXPECT_EQ(s.first_line(), "the agent on host a was lost (killed by signal 9 (SIGKILL)), and with it rank 1");
 }
 
+TEST(Job, AnAgentThatStopsItsRanksUnaskedIsToBlameItself) {
+  Scene s(1);
+  s.exit(0, death_by(SIGKILL), true);
+  EXPECT_EQ(s.commands(), "");
+  s.job.agent_lost("a", "exit code 1", s.now);
+  EXPECT_EQ(s.job.exit_code(), 125);
+}
+
 TEST(Job, AProgramThatCannotBeExecutedIs126) {
   for (const int error : {EACCES, ENOEXEC, ENOENT}) {
     Scene s(1);

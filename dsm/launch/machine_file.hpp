@@ -1,7 +1,7 @@
 // dsm/launch/machine_file.hpp - which machines a job runs on: one per line, line order = rank order.
 //
-// Called once by dsmexec before anything is started. Whatever is wrong with the file is a MachineFileError whose text is
-// one line for the user, "FILE:LINE: what". Thread-safety: functions without state. Not async-signal-safe.
+// Called once by dsmexec before anything is started. Whatever is wrong with the file is a MachineFileError whose text
+// is one line for the user, "FILE:LINE: what". Thread-safety: functions without state. Not async-signal-safe.
 #pragma once
 #include <cstdint>
 #include <stdexcept>
@@ -25,8 +25,9 @@ struct MachineFileError : std::runtime_error {
 
 inline constexpr int max_slots = 256;
 
-// `name` is the file's name as error messages show it. Comments (#), blank lines, CRLF, a byte order mark and a missing last
-// newline are fine; a name may repeat. Throws MachineFileError for a bad line and for a text that names no machine.
+// `name` is the file's name as error messages show it. Comments (#), blank lines, CRLF, a byte order mark and a missing
+// last newline are fine; a name may repeat. Throws MachineFileError for a bad line and for a text that names no
+// machine.
 [[nodiscard]] std::vector<Machine> parse_machine_file(std::string_view text, const std::string& name);
 
 // Reads and parses. A file longer than 1 MiB is refused.
@@ -43,8 +44,8 @@ inline constexpr int max_slots = 256;
 void require_local(const std::vector<Machine>& machines, const std::string& name, const std::vector<std::string>& own,
                    const std::string& present_user);
 
-// The host of each rank: line order, `slots` ranks for each line, from the top again when ranks are left. `ranks` 0: one
-// rank for each slot. REQUIRES: at least one machine.
+// The host of each rank: line order, `slots` ranks for each line, from the top again when ranks are left. `ranks` 0:
+// one rank for each slot. REQUIRES: at least one machine.
 [[nodiscard]] std::vector<std::string> place(const std::vector<Machine>& machines, int ranks);
 
 }  // namespace dsm::launch

@@ -45,8 +45,8 @@ TEST(MachineFile, UserPortSlotsAndVersion6) {
 TEST(MachineFile, BadLinesAreNamedByFileAndLine) {
   for (const std::string_view bad :
        {"host slots=0", "host slots=", "host slots=x", "host slots=257", "host slots=2 slots=2", "host other", "host:0",
-        "host:65536", "host:", "host:22x", "[::1", "[::1]22", "[nonsense]:22", "@host", "a@", "-oProxyCommand=x", "ho/st",
-        "a b c", "ho\x01st"}) {
+        "host:65536", "host:", "host:22x", "[::1", "[::1]22", "[nonsense]:22", "@host", "a@", "-oProxyCommand=x",
+        "ho/st", "a b c", "ho\x01st"}) {
     const std::string why = refusal("good\n" + std::string(bad) + "\ngood\n");
     EXPECT_EQ(why.substr(0, 9), "hosts:2: ") << bad << " -> " << why;
     EXPECT_EQ(why.find('\n'), std::string::npos);
@@ -69,7 +69,8 @@ TEST(MachineFile, UnreadableFilesSayWhy) {
 
 TEST(MachineFile, ThisMachineIsKnownByItsNames) {
   const std::vector<std::string> own = {"Castle.example", "castle", "10.1.2.3"};
-  for (const char* host : {"localhost", "LOCALHOST", "127.0.0.1", "127.9.8.7", "::1", "castle.EXAMPLE", "castle", "10.1.2.3"}) {
+  for (const char* host :
+       {"localhost", "LOCALHOST", "127.0.0.1", "127.9.8.7", "::1", "castle.EXAMPLE", "castle", "10.1.2.3"}) {
     EXPECT_TRUE(is_this_machine(host, own)) << host;
   }
   for (const char* host : {"castl", "128.0.0.1", "127.0.0.1.example", "10.1.2.4", "::2", ""}) {

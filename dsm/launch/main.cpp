@@ -80,7 +80,8 @@ Runner::Plan make_plan(Options options) {
   }
   plan.spin_us = forced_spin();
   const char* path = std::getenv("PATH");
-  const Program program = find_program(options.program, options.wdir, own_folder(), path != nullptr ? path : "/usr/bin:/bin");
+  const Program program =
+      find_program(options.program, options.wdir, own_folder(), path != nullptr ? path : "/usr/bin:/bin");
   if (program.code != 0) throw Refused{program.code, program.why};
   plan.program = program.path;
   make_output_folder(options.output);

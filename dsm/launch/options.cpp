@@ -17,9 +17,11 @@ constexpr const char* hint = " (see dsmexec --help)";
 po::options_description visible_options() {
   po::options_description all("options");
   auto add = all.add_options();
-  add("ranks,n", po::value<std::string>()->value_name("N"), "start N ranks (default: one for each slot of machine_file)");
+  add("ranks,n", po::value<std::string>()->value_name("N"),
+      "start N ranks (default: one for each slot of machine_file)");
   add("protocol,p", po::value<std::string>()->value_name("msi|migrate"), "how pages move (default: msi)");
-  add("size", po::value<std::string>()->value_name("BYTES"), "size of the shared region: K, M, G or T may follow (default: 1G)");
+  add("size", po::value<std::string>()->value_name("BYTES"),
+      "size of the shared region: K, M, G or T may follow (default: 1G)");
   add("timeout", po::value<std::string>()->value_name("SECONDS"), "end the job after so long, with exit code 124");
   add("output", po::value<std::string>()->value_name("tag|plain|DIR"),
       "tag each line with its rank, or not, or write a file for each rank and stream into DIR (default: tag)");
@@ -32,8 +34,8 @@ po::options_description visible_options() {
 }
 
 // Boost would look for options behind the first positional too. As an extra style parser, asked before all others, this
-// takes everything from machine_file on. A lone token is left to Boost: as one of several calls it asks with one token whether
-// an option's value looks like an option itself, and it must hear "no".
+// takes everything from machine_file on. A lone token is left to Boost: as one of several calls it asks with one token
+// whether an option's value looks like an option itself, and it must hear "no".
 std::vector<po::option> take_positionals(std::vector<std::string>& arguments) {
   std::vector<po::option> taken;
   if (arguments.size() < 2) return taken;
@@ -150,7 +152,8 @@ Options parse_options(const std::vector<std::string>& arguments) {
   out.open_rendezvous = values.count("open-rendezvous") != 0;
   out.verbose = values.count("verbose") != 0;
   if (positionals.empty()) throw UsageError(fmt::format("no machine_file and no program are given{}", hint));
-  if (positionals.size() == 1) throw UsageError(fmt::format("no program is given after machine_file '{}'{}", positionals[0], hint));
+  if (positionals.size() == 1)
+    throw UsageError(fmt::format("no program is given after machine_file '{}'{}", positionals[0], hint));
   out.machine_file = positionals[0];
   out.program = positionals[1];
   out.arguments.assign(positionals.begin() + 2, positionals.end());

@@ -17,7 +17,8 @@ std::string refusal(const Words& arguments) {
 }
 
 TEST(Options, EverythingAfterTheProgramIsTheProgramsOwn) {
-  const Options options = parse_options({"-n", "2", "-v", "hosts", "prog", "-n", "3", "--help", "-x", "--", "", "--size=0"});
+  const Options options =
+      parse_options({"-n", "2", "-v", "hosts", "prog", "-n", "3", "--help", "-x", "--", "", "--size=0"});
   EXPECT_EQ(options.ranks, 2);
   EXPECT_TRUE(options.verbose);
   EXPECT_FALSE(options.help);
@@ -95,7 +96,8 @@ TEST(Options, SizesAreChecked) {
   EXPECT_EQ(parse_size("5K"), 8192u);
   EXPECT_EQ(parse_size("64m"), 64u << 20);
   EXPECT_EQ(parse_size("1T"), std::uint64_t{1} << 40);
-  for (const char* bad : {"", "0", "0G", "1P", "abc", "-1", "1.5G", "1025G", "2T", "99999999999999999999", "18446744073709551615T", "1GB", "G"}) {
+  for (const char* bad : {"", "0", "0G", "1P", "abc", "-1", "1.5G", "1025G", "2T", "99999999999999999999",
+                          "18446744073709551615T", "1GB", "G"}) {
     EXPECT_THROW((void)parse_size(bad), UsageError) << bad;
   }
 }

@@ -16,7 +16,8 @@
 
 namespace dsm::launch {
 
-// ---- Writer -----------------------------------------------------------------------------------------------------------
+// ---- Writer
+// -----------------------------------------------------------------------------------------------------------
 
 Writer::Writer(int fd) : fd_(fd) {
   struct stat status {};
@@ -24,7 +25,8 @@ Writer::Writer(int fd) : fd_(fd) {
   if (S_ISSOCK(status.st_mode)) {
     way_ = Way::socket;
   } else if (S_ISFIFO(status.st_mode) || ::isatty(fd) == 1) {
-    // A descriptor of our own: O_NONBLOCK on the given one would change it for everybody who has it, our shell included.
+    // A descriptor of our own: O_NONBLOCK on the given one would change it for everybody who has it, our shell
+    // included.
     own_ = ipc::Fd(::open(fmt::format("/proc/self/fd/{}", fd).c_str(), O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
     way_ = own_ ? Way::nonblocking : Way::polled;
   }
@@ -85,12 +87,14 @@ void Writer::abandon() {
   sent_ = 0;
 }
 
-// ---- Output -----------------------------------------------------------------------------------------------------------
+// ---- Output
+// -----------------------------------------------------------------------------------------------------------
 
 namespace {
 
 bool same_file(int one, int other) {
-  struct stat a {}, b {};
+  struct stat a {
+  }, b{};
   return ::fstat(one, &a) == 0 && ::fstat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
@@ -122,7 +126,8 @@ bool Output::to_file(int key, std::string_view text) {
   return true;
 }
 
-// Leaves the sink where text of the stream `key` may follow: after its own unfinished line, or at the start of a tagged one.
+// Leaves the sink where text of the stream `key` may follow: after its own unfinished line, or at the start of a tagged
+// one.
 void Output::begin_line(Sink& sink, int key) {
   if (sink.open == key) return;
   if (sink.open != -1) sink.writer->put("\n");

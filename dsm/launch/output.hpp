@@ -1,8 +1,8 @@
 // dsm/launch/output.hpp - the ranks' output, whole lines only, on dsmexec's own stdout and stderr or in files.
 //
-// Nothing is lost and nothing is cut: what the reader of our stdout does not take yet is held here, and full() tells the runner
-// to stop reading from agents, whose pipes then fill, so that in the end the ranks wait. stdout and stderr that are the same
-// file (2>&1) share one queue: a line of one never lands within a line of the other.
+// Nothing is lost and nothing is cut: what the reader of our stdout does not take yet is held here, and full() tells
+// the runner to stop reading from agents, whose pipes then fill, so that in the end the ranks wait. stdout and stderr
+// that are the same file (2>&1) share one queue: a line of one never lands within a line of the other.
 //
 // Thread-safety: none. Not async-signal-safe.
 #pragma once
@@ -74,7 +74,7 @@ class Output {
   // What went wrong with writing, in one clause ("cannot write standard output: Broken pipe"); empty: nothing.
   [[nodiscard]] std::string trouble() const;
 
-  static constexpr std::size_t max_held = 16u << 20;    // bytes of one line
+  static constexpr std::size_t max_held = 16u << 20;   // bytes of one line
   static constexpr std::size_t max_queued = 1u << 20;  // bytes, before full()
 
  private:
@@ -91,9 +91,9 @@ class Output {
   Writer out_, err_;
   bool shared_ = false;
   Sink sinks_[2];
-  std::vector<std::string> tags_;     // by key
-  std::vector<ipc::Fd> files_;        // by key, when the mode is a folder
-  std::map<int, std::string> held_;   // parts, by key
+  std::vector<std::string> tags_;    // by key
+  std::vector<ipc::Fd> files_;       // by key, when the mode is a folder
+  std::map<int, std::string> held_;  // parts, by key
   std::string file_trouble_;
 };
 

@@ -25,7 +25,8 @@ struct Entry {
   bool zombie = false;
 };
 
-// The first fields of /proc/PID/stat (proc(5)): "pid (name) state ppid ..."; the name may hold anything, parentheses too.
+// The first fields of /proc/PID/stat (proc(5)): "pid (name) state ppid ..."; the name may hold anything, parentheses
+// too.
 bool read_stat(const char* pid_text, Entry& out) {
   std::array<char, 512> buffer{};
   const std::string path = std::string("/proc/") + pid_text + "/stat";

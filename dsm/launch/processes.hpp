@@ -1,8 +1,8 @@
 // dsm/launch/processes.hpp - who descends from whom, so that nothing that a job started is left behind.
 //
-// A process can leave its group and its session, but not its ancestors: when a parent ends, its children go to the nearest
-// subreaper above (prctl(2), PR_SET_CHILD_SUBREAPER), and dsmexec and its agents are subreapers. So all that descends
-// from an agent is the job's, and nothing else is. Not async-signal-safe.
+// A process can leave its group and its session, but not its ancestors: when a parent ends, its children go to the
+// nearest subreaper above (prctl(2), PR_SET_CHILD_SUBREAPER), and dsmexec and its agents are subreapers. So all that
+// descends from an agent is the job's, and nothing else is. Not async-signal-safe.
 #pragma once
 #include <sys/types.h>
 
@@ -13,7 +13,8 @@ namespace dsm::launch {
 
 void become_subreaper();  // throws std::system_error
 
-// The processes below `root` now, zombies left out, as /proc says; those in `except`, and what is below them, are left out too.
+// The processes below `root` now, zombies left out, as /proc says; those in `except`, and what is below them, are left
+// out too.
 [[nodiscard]] std::vector<pid_t> descendants(pid_t root, const std::set<pid_t>& except = {});
 
 // Sends a signal to each of them. How many there were.

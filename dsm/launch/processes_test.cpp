@@ -30,7 +30,9 @@ struct Family {
   pid_t parent = 0, grandchild = 0;
 };
 
-bool contains(const std::vector<pid_t>& list, pid_t pid) { return std::find(list.begin(), list.end(), pid) != list.end(); }
+bool contains(const std::vector<pid_t>& list, pid_t pid) {
+  return std::find(list.begin(), list.end(), pid) != list.end();
+}
 
 TEST(Processes, DescendantsAreFoundAcrossSessionsAndAfterTheirParentsDeath) {
   become_subreaper();

@@ -10,8 +10,8 @@ struct Program {
   std::string why;   // one line, if code is not 0
 };
 
-// A name with '/' is a path, relative to `wdir` (empty: the present directory) where the ranks start. Any other is looked up
-// in `beside` (the folder of dsmexec itself), then in the folders of `search_path` (as in PATH).
+// A name with '/' is a path, relative to `wdir` (empty: the present directory) where the ranks start. Any other is
+// looked up in `beside` (the folder of dsmexec itself), then in the folders of `search_path` (as in PATH).
 [[nodiscard]] Program find_program(const std::string& name, const std::string& wdir, const std::string& beside,
                                    const std::string& search_path);
 

@@ -18,11 +18,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr milliseconds look_again{10};            // at /proc, while descendants are being ended
+constexpr milliseconds look_again{10};  // at /proc, while descendants are being ended
 constexpr milliseconds sweep_patience{5'000};
 constexpr milliseconds agent_exit_patience{1'000};  // from the end of its connection to its exit
 constexpr milliseconds sample_patience{500};
-constexpr milliseconds stall_patience{2'000};     // for a reader of our output, once the job was ended by force
+constexpr milliseconds stall_patience{2'000};  // for a reader of our output, once the job was ended by force
 
 sigset_t own_signals() {
   sigset_t set = ipc::signal_set({SIGCHLD, SIGTERM, SIGINT});
@@ -94,7 +94,8 @@ std::uint32_t Runner::spin_us() const {
   return static_cast<std::size_t>(agent_cores_) >= 2 * plan_.hosts.size() ? with_cores_to_spare : 0;
 }
 
-// ---- the agent --------------------------------------------------------------------------------------------------------
+// ---- the agent
+// --------------------------------------------------------------------------------------------------------
 
 void Runner::start_agent() {
   int ends[2];
@@ -110,7 +111,8 @@ void Runner::start_agent() {
   agent_ = ipc::spawn(options);
   ipc::Fd copy(ipc::check(::fcntl(ours.get(), F_DUPFD_CLOEXEC, 3), "fcntl"));
   link_.emplace(std::move(ours), std::move(copy));
-  log(fmt::format("agent on host {} started (pid {}); rendezvous on port {}", plan_.hosts.front(), agent_, coordinator_.port()));
+  log(fmt::format("agent on host {} started (pid {}); rendezvous on port {}", plan_.hosts.front(), agent_,
+                  coordinator_.port()));
   send_start();
 }
 
@@ -188,7 +190,8 @@ void Runner::on(const NotStarted& m, Time now) {
 
 void Runner::on(const Exited& m, Time now) {
   if (!known(m.rank)) return;
-  log(fmt::format("rank {} has ended: {}{}", m.rank, describe_status(m.status), m.stopped ? ", stopped by dsmexec" : ""));
+  log(fmt::format("rank {} has ended: {}{}", m.rank, describe_status(m.status),
+                  m.stopped ? ", stopped by dsmexec" : ""));
   // Its last words are in our socket already, if it had any: they shall be known when its end is judged.
   coordinator_.serve(now);
   job_.exited(m.rank, m.status, m.stopped, now);
@@ -225,7 +228,8 @@ void Runner::check_agent(Time now) {
   agent_told_lost_ = true;
   if (!sweeping_) sweep_until_ = now + sweep_patience;
   sweeping_ = true;
-  job_.agent_lost(plan_.hosts.front(), agent_status_ ? describe_status(*agent_status_) : "it closed its connection", now);
+  job_.agent_lost(plan_.hosts.front(), agent_status_ ? describe_status(*agent_status_) : "it closed its connection",
+                  now);
 }
 
 bool Runner::sweep(Time now) {
@@ -239,7 +243,8 @@ bool Runner::sweep(Time now) {
   return !sweeping_;
 }
 
-// ---- viewers ----------------------------------------------------------------------------------------------------------
+// ---- viewers
+// ----------------------------------------------------------------------------------------------------------
 
 telemetry::Snapshot Runner::snapshot() const {
   telemetry::Snapshot all;
@@ -276,7 +281,8 @@ void Runner::serve_viewers(Time now) {
   }
 }
 
-// ---- the loop ---------------------------------------------------------------------------------------------------------
+// ---- the loop
+// ---------------------------------------------------------------------------------------------------------
 
 void Runner::read_signals(Time now) {
   signalfd_siginfo info{};
@@ -375,7 +381,8 @@ void Runner::finish() {
   while (!sweep(now) || !output_.empty()) {
     std::vector<pollfd> set = {{signals_.fd(), POLLIN, 0}};
     output_.add_to(set);
-    if (::poll(set.data(), set.size(), sweeping_ ? static_cast<int>(look_again.count()) : timeout_ms(Clock::now())) == -1 &&
+    if (::poll(set.data(), set.size(), sweeping_ ? static_cast<int>(look_again.count()) : timeout_ms(Clock::now())) ==
+            -1 &&
         errno != EINTR) {
       ipc::throw_errno("poll");
     }

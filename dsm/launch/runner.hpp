@@ -78,21 +78,21 @@ class Runner {
   Input input_;
 
   pid_t agent_ = 0;
-  std::optional<Link> link_;       // until the agent is done or lost
+  std::optional<Link> link_;         // until the agent is done or lost
   std::optional<int> agent_status_;  // as wait(2) has it, once it has ended
   bool agent_done_ = false, agent_told_lost_ = false;
-  std::optional<Time> lost_at_;    // its connection ended too early
+  std::optional<Time> lost_at_;  // its connection ended too early
   int agent_cores_ = 1;
   bool sweeping_ = false;
   Time sweep_until_{};
 
-  telemetry::Snapshot seen_;       // what the agent said last
-  std::vector<std::int64_t> pids_; // by rank
+  telemetry::Snapshot seen_;                // what the agent said last
+  std::vector<std::int64_t> pids_;          // by rank
   std::uint64_t asked_ = 0, answered_ = 0;  // ids of samples
   bool asking_ = false;                     // for viewers that wait
   Time asked_at_{};
 
-  std::uint64_t written_ = 0;      // bytes of output, when it last moved on
+  std::uint64_t written_ = 0;  // bytes of output, when it last moved on
   Time moved_at_{};
   bool told_output_ = false;
 };

@@ -4,71 +4,31 @@
 
 #include <errno.h>
 #include <gtest/gtest.h>
-#include <setjmp.h>
-#include <sys/mman.h>
 
 #include <chrono>
 #include <thread>
 
-#include "dsm/pager/test_region.hpp"
+#include "dsm/pager/test_handlers.hpp"
 
 extern "C" sighandler_t __sysv_signal(int signo, sighandler_t handler) noexcept;
 
 namespace dsm::pager {
 namespace {
 
+using testing::action_of;
+using testing::calls;
 using testing::End;
 using testing::forbidden_page;
 using testing::in_child;
+using testing::install;
+using testing::note;
+using testing::note_and_leave;
+using testing::note_and_open;
 using testing::Region;
-
-// What the application's handler saw; the children are single-threaded.
-volatile int calls = 0;
-void* volatile seen_address = nullptr;
-volatile int seen_code = 0;
-volatile pid_t seen_sender = 0;
-sigset_t seen_mask;
-sigjmp_buf way_out;
-
-void note(int signo, siginfo_t* info, void*) {
-  calls = calls + 1;
-  if (signo != SIGSEGV) _exit(99);
-  seen_address = info->si_addr;
-  seen_code = info->si_code;
-  if (info->si_code <= 0) seen_sender = info->si_pid;
-  pthread_sigmask(SIG_SETMASK, nullptr, &seen_mask);
-}
-
-// A handler that mends what was wrong, as a garbage collector's does.
-void note_and_open(int signo, siginfo_t* info, void* context) {
-  note(signo, info, context);
-  mprotect(const_cast<char*>(forbidden_page()), ipc::page_size(), PROT_READ | PROT_WRITE);
-}
-
-void note_and_leave(int signo, siginfo_t* info, void* context) {
-  note(signo, info, context);
-  siglongjmp(way_out, 1);
-}
-
-struct sigaction action_of(SignalHandler handler, int flags = 0) {
-  struct sigaction action = {};
-  action.sa_sigaction = handler;
-  action.sa_flags = SA_SIGINFO | flags;
-  return action;
-}
-
-bool install(const struct sigaction& action, struct sigaction* old = nullptr) {
-  return sigaction(SIGSEGV, &action, old) == 0;
-}
-
-// Fails a child's body, by line.
-#define REQUIRE(condition)                                           \
-  do {                                                               \
-    if (!(condition)) {                                              \
-      dprintf(STDERR_FILENO, "line %d: %s\n", __LINE__, #condition); \
-      return 1;                                                      \
-    }                                                                \
-  } while (false)
+using testing::seen_address;
+using testing::seen_code;
+using testing::seen_sender;
+using testing::way_out;
 
 TEST(Disposition, AWildPointerDiesBySigsegv) {
   const End end = in_child([] {
@@ -155,30 +115,6 @@ TEST(Disposition, OtherSignalsAndErrorsAreTheLibrarys) {
   EXPECT_TRUE(end.exited(0)) << end.errors;
 }
 
-TEST(Disposition, AHandlerHasTheMaskThatItAskedFor) {
-  const End end = in_child([] {
-    const Region region;
-    sigset_t blocked;
-    sigemptyset(&blocked);
-    sigaddset(&blocked, SIGUSR2);
-    pthread_sigmask(SIG_BLOCK, &blocked, nullptr);  // by the interrupted thread
-    struct sigaction action = action_of(note_and_open);
-    sigaddset(&action.sa_mask, SIGTERM);
-    REQUIRE(install(action));
-    *forbidden_page() = 1;
-    REQUIRE(sigismember(&seen_mask, SIGUSR2) == 1);
-    REQUIRE(sigismember(&seen_mask, SIGTERM) == 1);
-    REQUIRE(sigismember(&seen_mask, SIGSEGV) == 1);
-    REQUIRE(sigismember(&seen_mask, SIGUSR1) == 0);
-    sigset_t after;
-    pthread_sigmask(SIG_SETMASK, nullptr, &after);
-    REQUIRE(sigismember(&after, SIGUSR2) == 1 && sigismember(&after, SIGTERM) == 0 &&
-            sigismember(&after, SIGSEGV) == 0);
-    return 0;
-  });
-  EXPECT_TRUE(end.exited(0)) << end.errors;
-}
-
 TEST(Disposition, AHandlerMayLeaveBySiglongjmp) {
   const End end = in_child([] {
     const Region region;
@@ -218,92 +154,6 @@ TEST(Disposition, AHandlerWithNodeferMayTouchTheRegion) {
   });
   EXPECT_TRUE(end.exited(0)) << end.status << end.errors;
 }
-
-bool blocks_faults() {
-  sigset_t now;
-  pthread_sigmask(SIG_SETMASK, nullptr, &now);
-  return sigismember(&now, SIGSEGV) == 1;
-}
-
-TEST(Disposition, AThreadThatBlocksAllSignalsMayTouchTheRegion) {
-  const End end = in_child([] {
-    sigset_t all;
-    sigset_t before;
-    sigfillset(&all);
-    REQUIRE(pthread_sigmask(SIG_SETMASK, &all, &before) == 0 && blocks_faults());  // before there is a pager, too
-    const Region region;
-    *region.at(0) = 1;
-    REQUIRE(pthread_sigmask(SIG_SETMASK, &before, nullptr) == 0 && !blocks_faults());
-    REQUIRE(pthread_sigmask(SIG_BLOCK, &all, nullptr) == 0 && blocks_faults());
-    *region.at(1) = 1;
-    REQUIRE(sigprocmask(SIG_SETMASK, &all, nullptr) == 0 && blocks_faults());
-    *region.at(2) = 1;
-    std::jthread([&region] { *region.at(3) = 1; }).join();
-    REQUIRE(sigprocmask(SIG_UNBLOCK, &all, nullptr) == 0 && !blocks_faults());
-    REQUIRE(sigprocmask(4711, &all, nullptr) == -1 && errno == EINVAL);
-    REQUIRE(pthread_sigmask(4711, &all, nullptr) == EINVAL);
-    return 0;
-  });
-  EXPECT_TRUE(end.exited(0)) << end.status << end.errors;
-}
-
-TEST(Disposition, ASignalFromOutsideWaitsWhileItIsBlocked) {
-  const End end = in_child([] {
-    const Region region;
-    REQUIRE(install(action_of(note)));
-    sigset_t all;
-    sigset_t outer;
-    sigset_t inner;
-    sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &outer);
-    pthread_sigmask(SIG_BLOCK, &all, &inner);
-    REQUIRE(kill(getpid(), SIGSEGV) == 0 && calls == 0);
-    *region.at(1) = 1;
-    pthread_sigmask(SIG_SETMASK, &inner, nullptr);
-    REQUIRE(calls == 0);
-    pthread_sigmask(SIG_SETMASK, &outer, nullptr);
-    REQUIRE(calls == 1 && seen_code == SI_USER && seen_sender == getpid());
-    return 0;
-  });
-  EXPECT_TRUE(end.exited(0)) << end.status << end.errors;
-}
-
-TEST(Disposition, AMaskThatWasLeftByJumpingHoldsNothingBack) {
-  const End end = in_child([] {
-    const Region region;
-    REQUIRE(install(action_of(note)));
-    if (sigsetjmp(way_out, 1) == 0) {
-      sigset_t all;
-      sigfillset(&all);
-      pthread_sigmask(SIG_BLOCK, &all, nullptr);
-      siglongjmp(way_out, 1);
-    }
-    REQUIRE(!blocks_faults());
-    REQUIRE(kill(getpid(), SIGSEGV) == 0 && calls == 1);
-    return 0;
-  });
-  EXPECT_TRUE(end.exited(0)) << end.status << end.errors;
-}
-
-#if !defined(DSM_UNDER_TSAN)  // which runs handlers with every signal blocked, whatever they asked for
-TEST(Disposition, AHandlerThatBlocksAllSignalsMayTouchTheRegion) {
-  static Region* shared = nullptr;
-  const End end = in_child([] {
-    struct sigaction action =
-        action_of([](int signo, siginfo_t*, void*) { *shared->at(signo == SIGUSR1 ? 1 : 2) = 1; });
-    sigfillset(&action.sa_mask);
-    REQUIRE(sigaction(SIGUSR1, &action, nullptr) == 0);
-    Region region;
-    shared = &region;
-    REQUIRE(sigaction(SIGUSR2, &action, nullptr) == 0);
-    raise(SIGUSR1);
-    raise(SIGUSR2);
-    REQUIRE(region.sink.seen().size() == 2);
-    return 0;
-  });
-  EXPECT_TRUE(end.exited(0)) << end.status << end.errors;
-}
-#endif
 
 TEST(Disposition, ResethandIsGoodForOneFault) {
   const End end = in_child([] {

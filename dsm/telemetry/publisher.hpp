@@ -26,7 +26,8 @@ class Publisher {
   // `page_size` in bytes, `pages` in the region; `protocol` is cut to 15 bytes. State is `starting`. The segment is marked
   // for removal before anything else can fail, so that no death of the rank leaves it behind. Throws std::system_error
   // only when there is not even private memory.
-  Publisher(std::uint32_t rank, std::uint32_t ranks, std::uint32_t page_size, std::uint64_t pages, std::string_view protocol);
+  Publisher(std::uint32_t rank, std::uint32_t ranks, std::uint32_t page_size, std::uint64_t pages,
+            std::string_view protocol);
   Publisher(const Publisher&) = delete;
   Publisher& operator=(const Publisher&) = delete;
   ~Publisher();
@@ -56,7 +57,7 @@ class Publisher {
   void page(core::Page page, core::View::State state, core::Node owner) noexcept;
 
   // Adds to one counter: `count(&Counters::read_faults)`.
-  void count(std::atomic<std::uint64_t> Counters::* counter, std::uint64_t by = 1) noexcept {
+  void count(std::atomic<std::uint64_t> Counters::*counter, std::uint64_t by = 1) noexcept {
     (segment_->counters.*counter).fetch_add(by, std::memory_order_relaxed);
   }
   // This rank's application may now do `to` with a page, and could do `from` before: keeps `owned` and `copies`.

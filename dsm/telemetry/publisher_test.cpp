@@ -17,7 +17,7 @@ namespace {
 using State = core::View::State;
 
 bool segment_exists(int id) {
-  struct shmid_ds stat{};
+  struct shmid_ds stat {};
   return ::shmctl(id, IPC_STAT, &stat) == 0;
 }
 

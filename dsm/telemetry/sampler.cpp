@@ -103,10 +103,9 @@ Snapshot Sampler::sample() const {
         ++one.pages_left_out;
         continue;
       }
-      one.pages_touched.push_back({static_cast<std::uint32_t>(page), state,
-                                   cells[page].owner.load(std::memory_order_relaxed),
-                                   static_cast<std::uint8_t>(source.rank),
-                                   cells[page].moves.load(std::memory_order_relaxed)});
+      one.pages_touched.push_back(
+          {static_cast<std::uint32_t>(page), state, cells[page].owner.load(std::memory_order_relaxed),
+           static_cast<std::uint8_t>(source.rank), cells[page].moves.load(std::memory_order_relaxed)});
     }
     merge(out, one);
   }

@@ -21,8 +21,8 @@ enum class RankState : std::uint32_t { starting, running, fault, lock, barrier, 
 
 // One per page, at the page's home only: 8 bytes, zero = never touched.
 struct PageCell {
-  std::atomic<std::uint8_t> state;   // core::View::State
-  std::atomic<std::uint8_t> owner;   // rank
+  std::atomic<std::uint8_t> state;  // core::View::State
+  std::atomic<std::uint8_t> owner;  // rank
   std::atomic<std::uint16_t> spare;
   std::atomic<std::uint32_t> moves;  // how often the page went to another owner
 };
@@ -40,7 +40,7 @@ struct Segment {
   std::uint32_t rank, ranks;
   std::uint32_t page_size;
   std::uint64_t pages;
-  char protocol[16];                      // zero-terminated
+  char protocol[16];  // zero-terminated
   std::atomic<RankState> state;
   std::atomic<std::uint32_t> pages_used;  // no cell at or beyond this index has ever been written
   std::atomic<std::uint64_t> on_page;     // page a thread is faulting on, when state is `fault`; lock id; barrier round
@@ -48,7 +48,9 @@ struct Segment {
   // PageCell cells[pages] follow
   [[nodiscard]] PageCell* cells() noexcept { return reinterpret_cast<PageCell*>(this + 1); }
   [[nodiscard]] const PageCell* cells() const noexcept { return reinterpret_cast<const PageCell*>(this + 1); }
-  [[nodiscard]] static std::size_t bytes(std::uint64_t pages) noexcept { return sizeof(Segment) + pages * sizeof(PageCell); }
+  [[nodiscard]] static std::size_t bytes(std::uint64_t pages) noexcept {
+    return sizeof(Segment) + pages * sizeof(PageCell);
+  }
 };
 static_assert(sizeof(Segment) % 8 == 0);
 

@@ -206,9 +206,9 @@ void put_pages(Writer& out, const Snapshot& s, std::size_t count) {
 }
 
 constexpr std::array<std::uint64_t RankSample::*, 11> rank_counters = {
-    &RankSample::read_faults,   &RankSample::write_faults, &RankSample::messages,      &RankSample::bytes_out,
-    &RankSample::bytes_in,      &RankSample::invalidations, &RankSample::recalls,      &RankSample::grants,
-    &RankSample::wasted_grants, &RankSample::lock_waits,   &RankSample::barriers};
+    &RankSample::read_faults,   &RankSample::write_faults,  &RankSample::messages, &RankSample::bytes_out,
+    &RankSample::bytes_in,      &RankSample::invalidations, &RankSample::recalls,  &RankSample::grants,
+    &RankSample::wasted_grants, &RankSample::lock_waits,    &RankSample::barriers};
 
 void put_rank(Writer& out, const RankSample& rank) {
   out.number(rank.rank);

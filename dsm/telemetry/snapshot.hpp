@@ -15,16 +15,16 @@ namespace dsm::telemetry {
 
 struct RankSample {
   std::uint32_t rank = 0;
-  std::string host;   // filled in by dsmexec
+  std::string host;  // filled in by dsmexec
   std::int64_t pid = 0;
   RankState state = RankState::starting;
   std::uint64_t on_page = 0;
-  std::uint64_t read_faults = 0, write_faults = 0, messages = 0, bytes_out = 0, bytes_in = 0, invalidations = 0, recalls = 0,
-                grants = 0, wasted_grants = 0, lock_waits = 0, barriers = 0;
+  std::uint64_t read_faults = 0, write_faults = 0, messages = 0, bytes_out = 0, bytes_in = 0, invalidations = 0,
+                recalls = 0, grants = 0, wasted_grants = 0, lock_waits = 0, barriers = 0;
   std::int64_t owned = 0, copies = 0;
 };
 
-struct PageSample {   // of a page that has been touched
+struct PageSample {  // of a page that has been touched
   std::uint32_t page = 0;
   std::uint8_t state = 0;  // core::View::State
   std::uint8_t owner = 0, home = 0;
@@ -32,13 +32,13 @@ struct PageSample {   // of a page that has been touched
 };
 
 struct Snapshot {
-  std::string job;      // the job's name as dsmtop --list shows it
+  std::string job;  // the job's name as dsmtop --list shows it
   std::string program;
-  std::string protocol; // empty until a rank has joined
+  std::string protocol;  // empty until a rank has joined
   std::uint64_t page_size = 0, pages = 0;
   std::uint64_t elapsed_us = 0;  // since the job began, by dsmexec's clock
   bool ended = false;
-  std::vector<RankSample> ranks;  // by rank; ranks that have not joined have state `starting`
+  std::vector<RankSample> ranks;          // by rank; ranks that have not joined have state `starting`
   std::vector<PageSample> pages_touched;  // ascending, at most max_pages_touched
   std::uint64_t pages_left_out = 0;       // touched, but beyond that bound
 };

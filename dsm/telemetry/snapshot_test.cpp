@@ -103,7 +103,8 @@ TEST(Snapshot, RandomPagesSurviveTheJourney) {
     s.pages_touched.clear();
     const unsigned density = 1 + random() % 8, ranks = 1 + random() % 256;
     for (std::uint32_t page = random() % 3; page < 500; page += 1 + random() % density) {
-      s.pages_touched.push_back({page, static_cast<std::uint8_t>(random() % 4), static_cast<std::uint8_t>(random() % ranks),
+      s.pages_touched.push_back({page, static_cast<std::uint8_t>(random() % 4),
+                                 static_cast<std::uint8_t>(random() % ranks),
                                  static_cast<std::uint8_t>(random() % ranks), random() >> (random() % 32)});
     }
     const auto back = decode(encode(s));

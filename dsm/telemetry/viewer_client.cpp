@@ -72,8 +72,8 @@ void ViewerClient::ask() {
   std::string frame(length.begin(), length.end());
   frame += snapshot_request;
   // A request is far smaller than the socket's buffer, which is empty: it goes in one piece, or the peer has gone.
-  asked_ = ::send(fd_.get(), frame.data(), frame.size(), MSG_NOSIGNAL | MSG_DONTWAIT) ==
-           static_cast<ssize_t>(frame.size());
+  asked_ =
+      ::send(fd_.get(), frame.data(), frame.size(), MSG_NOSIGNAL | MSG_DONTWAIT) == static_cast<ssize_t>(frame.size());
 }
 
 ViewerClient::Got ViewerClient::receive(Snapshot& out) {

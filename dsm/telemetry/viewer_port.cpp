@@ -24,7 +24,8 @@ std::string program_name(std::string_view path) {
   while (path.size() > 1 && path.back() == '/') path.remove_suffix(1);
   std::string name(path.substr(path.rfind('/') + 1));
   name.resize(std::min(name.size(), max_program_bytes));
-  std::replace_if(name.begin(), name.end(), [](char c) { return !graphic(c); }, '_');
+  std::replace_if(
+      name.begin(), name.end(), [](char c) { return !graphic(c); }, '_');
   return name.empty() ? "program" : name;
 }
 

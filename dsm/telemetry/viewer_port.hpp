@@ -75,12 +75,12 @@ class ViewerPort {
   using Clock = std::chrono::steady_clock;
   struct Client {
     ipc::Fd fd;
-    std::string in;          // at most one request
-    std::string out;         // at most one answer, and the last
-    std::size_t sent = 0;    // bytes of `out`
+    std::string in;        // at most one request
+    std::string out;       // at most one answer, and the last
+    std::size_t sent = 0;  // bytes of `out`
     bool asked = false;
-    bool gone = false;       // to be dropped
-    Clock::time_point heard; // when it last said or took something
+    bool gone = false;        // to be dropped
+    Clock::time_point heard;  // when it last said or took something
   };
   void take_in();
   void listen_to(Client& client);

@@ -29,7 +29,8 @@ Snapshot snapshot_of(std::uint64_t elapsed_us, std::size_t pages = 4) {
 }
 
 // Both ends live in this thread: turns dsmexec's loop, answering whoever asks, until `done` or the deadline.
-bool turn(ViewerPort& port, const Snapshot& answer, const std::function<bool()>& done, std::chrono::seconds deadline = 20s) {
+bool turn(ViewerPort& port, const Snapshot& answer, const std::function<bool()>& done,
+          std::chrono::seconds deadline = 20s) {
   for (const auto until = Clock::now() + deadline; Clock::now() < until;) {
     if (done()) return true;
     std::vector<pollfd> polled;
@@ -53,9 +54,9 @@ TEST(JobName, IsRecognisedAmongOtherSockets) {
   EXPECT_EQ(out, job);
   EXPECT_EQ(job.socket(), "dsm/1000/1700000000000-4711/sor-512");
   EXPECT_EQ(job.job(), "sor-512-4711");
-  for (const char* bad : {"", "dsm/", "dsm/1000/1-2/", "dsm/1000/1-2", "dsm/-1/1-2/x", "dsm/1000/-1-2/x", "dsm/1000/1--2/x",
-                          "dsm/99999999999/1-2/x", "dsm/1000/99999999999999999999-2/x", "dsm/1000/1-2/x/y",
-                          "dsm/1000/1-2/\x1b[2J", "/tmp/.X11-unix/X0", "dsmx/1000/1-2/x"}) {
+  for (const char* bad : {"", "dsm/", "dsm/1000/1-2/", "dsm/1000/1-2", "dsm/-1/1-2/x", "dsm/1000/-1-2/x",
+                          "dsm/1000/1--2/x", "dsm/99999999999/1-2/x", "dsm/1000/99999999999999999999-2/x",
+                          "dsm/1000/1-2/x/y", "dsm/1000/1-2/\x1b[2J", "/tmp/.X11-unix/X0", "dsmx/1000/1-2/x"}) {
     EXPECT_FALSE(parse_socket_name(bad, out)) << bad;
   }
   EXPECT_FALSE(parse_socket_name("dsm/1000/1-2/" + std::string(65, 'x'), out));
@@ -85,7 +86,8 @@ TEST(JobName, ListenersOfThisUserNewestFirst) {
 }
 
 TEST(JobName, AnyProgramCanHaveAPort) {
-  for (const std::string& path : {std::string("/bin/demo"), std::string("a b\nc"), std::string(4000, 'x'), std::string()}) {
+  for (const std::string& path :
+       {std::string("/bin/demo"), std::string("a b\nc"), std::string(4000, 'x'), std::string()}) {
     ViewerPort port(path);
     const auto jobs = list_jobs();
     EXPECT_NE(std::find(jobs.begin(), jobs.end(), port.name()), jobs.end()) << path;

@@ -35,7 +35,7 @@ void drain(ipc::Fd& fd, std::string& to) {
     const ssize_t n = ::read(fd.get(), buffer, sizeof buffer);
     if (n > 0) {
       to.append(buffer, static_cast<std::size_t>(n));
-    } else if (n == 0 || errno != EINTR) {
+    } else if (n == 0 || errno != EINTR) {  // EIO: a terminal that nobody has open any more
       if (n == 0 || errno != EAGAIN) fd.reset();
       return;
     }
@@ -86,6 +86,7 @@ Dsmexec::Dsmexec(Order order) : input_(std::move(order.input)), reading_(order.r
   EXPECT_NE(::mkdtemp(folder_.data()), nullptr);
   std::ofstream(folder_ + "/machines") << order.machines;
 
+  terminal_ = order.terminal;
   ipc::Pipe in = ipc::make_pipe(), out = ipc::make_pipe(), err = ipc::make_pipe();
   ipc::SpawnOptions options;
   options.program = dsmexec_path();
@@ -100,6 +101,17 @@ Dsmexec::Dsmexec(Order order) : input_(std::move(order.input)), reading_(order.r
   options.standard_input = in.read.get();
   options.standard_output = out.write.get();
   options.standard_error = order.one_pipe ? out.write.get() : err.write.get();
+  if (terminal_) {
+    // setsid -c becomes dsmexec, as the leader of a session whose terminal is its stdin.
+    options.program.clear();
+    options.arguments[0] = dsmexec_path();
+    options.arguments.insert(options.arguments.begin(), {"setsid", "-c"});
+    out.read = ipc::Fd(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
+    EXPECT_TRUE(out.read && ::grantpt(out.read.get()) == 0 && ::unlockpt(out.read.get()) == 0);
+    out.write = ipc::Fd(::open(::ptsname(out.read.get()), O_RDWR | O_NOCTTY | O_CLOEXEC));
+    options.standard_input = options.standard_output = options.standard_error = out.write.get();
+    in.write = ipc::Fd(::fcntl(out.read.get(), F_DUPFD_CLOEXEC, 3));
+  }
   pid_ = ipc::spawn(options);
   in_ = std::move(in.write);
   out_ = std::move(out.read);
@@ -120,14 +132,14 @@ Dsmexec::~Dsmexec() {
 
 bool Dsmexec::turn(std::chrono::milliseconds limit) {
   std::vector<pollfd> set;
-  if (in_) set.push_back({in_.get(), POLLOUT, 0});
+  if (in_ && !(terminal_ && input_.empty())) set.push_back({in_.get(), POLLOUT, 0});
   if (reading_ && out_) set.push_back({out_.get(), POLLIN, 0});
   if (reading_ && err_) set.push_back({err_.get(), POLLIN, 0});
   ::poll(set.data(), set.size(), static_cast<int>(limit.count()));
   if (in_) {
     const ssize_t put = input_.empty() ? 0 : ::write(in_.get(), input_.data(), input_.size());
     if (put > 0) input_.erase(0, static_cast<std::size_t>(put));
-    if (input_.empty() || (put < 0 && errno != EAGAIN)) in_.reset();
+    if ((input_.empty() && !terminal_) || (put < 0 && errno != EAGAIN)) in_.reset();
   }
   if (reading_ && out_) drain(out_, result_.out);
   if (reading_ && err_) drain(err_, result_.err);

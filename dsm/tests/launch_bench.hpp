@@ -1,7 +1,7 @@
 // dsm/tests/launch_bench.hpp - runs the real dsmexec and sees what it prints, how it ends and what it leaves.
 //
-// Everything below a run carries a mark of its own in its environment, so that /proc tells what is left of this run, whatever
-// else runs on this machine. What a failed test leaves is killed in the end.
+// Everything below a run carries a mark of its own in its environment, so that /proc tells what is left of this run,
+// whatever else runs on this machine. What a failed test leaves is killed in the end.
 #pragma once
 #include <sys/types.h>
 
@@ -23,18 +23,19 @@ bool wait_until(const std::function<bool()>& condition, std::chrono::millisecond
 struct Ended {
   int status = 0;  // as wait(2) has it
   std::string out, err;
-  [[nodiscard]] int code() const;    // -1 if a signal ended it
-  [[nodiscard]] int signal() const;  // 0 if none did
+  [[nodiscard]] int code() const;                            // -1 if a signal ended it
+  [[nodiscard]] int signal() const;                          // 0 if none did
   [[nodiscard]] std::vector<std::string> own_lines() const;  // dsmexec's own, without "dsmexec: "
 };
 
 struct Order {
-  std::vector<std::string> arguments;       // of dsmexec, "@" standing for the machine_file
+  std::vector<std::string> arguments;  // of dsmexec, "@" standing for the machine_file
   std::string machines = "localhost\nlocalhost\nlocalhost\nlocalhost\n";
-  std::string input;                        // on dsmexec's stdin, then end of file
-  std::vector<std::string> environment;     // "NAME=value", beside the present one
-  bool one_pipe = false;                    // stderr goes where stdout goes
-  bool read = true;                         // whether its output is read while it runs
+  std::string input;                     // on dsmexec's stdin, then end of file
+  std::vector<std::string> environment;  // "NAME=value", beside the present one
+  bool one_pipe = false;                 // stderr goes where stdout goes
+  bool read = true;                      // whether its output is read while it runs
+  bool terminal = false;                 // stdin, stdout, stderr: a terminal, with dsmexec in its foreground
 };
 
 class Dsmexec {
@@ -46,6 +47,7 @@ class Dsmexec {
   [[nodiscard]] pid_t pid() const { return pid_; }
   // Reads until `text` has been seen in the output.
   bool shows(const std::string& text);
+  void type(const std::string& text) { input_ += text; }  // REQUIRES: a terminal
   // Until dsmexec has ended and its output is at its end. Kills it, and fails the test, when that does not happen.
   Ended wait();
   void close_output() { out_.reset(); }
@@ -53,7 +55,7 @@ class Dsmexec {
   void start_reading() { reading_ = true; }
   // Processes that carry this run's mark, dsmexec included; the others have ended or never were.
   [[nodiscard]] std::vector<pid_t> left() const;
-  [[nodiscard]] pid_t agent() const;  // 0 if there is none
+  [[nodiscard]] pid_t agent() const;                                   // 0 if there is none
   [[nodiscard]] const std::string& folder() const { return folder_; }  // of its own, gone with it
 
  private:
@@ -61,7 +63,7 @@ class Dsmexec {
   std::string folder_, mark_, input_;
   ipc::Fd in_, out_, err_;
   pid_t pid_ = 0;
-  bool reading_ = true, ended_ = false;
+  bool reading_ = true, ended_ = false, terminal_ = false;
   Ended result_;
 };
 

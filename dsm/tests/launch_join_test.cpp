@@ -7,7 +7,8 @@
 namespace dsm::launch::testing {
 namespace {
 
-Ended run_ranks(const std::string& mode, std::vector<std::string> options = {}, std::vector<std::string> environment = {}) {
+Ended run_ranks(const std::string& mode, std::vector<std::string> options = {},
+                std::vector<std::string> environment = {}) {
   Order order;
   order.arguments = std::move(options);
   order.arguments.insert(order.arguments.end(), {"@", own_path(), "--rank", mode});
@@ -41,13 +42,15 @@ TEST(LaunchJoin, LeavingWithoutFinalizeIsNamed) {
   const Ended end = run_ranks("leave");
   EXPECT_EQ(end.code(), 125);
   ASSERT_EQ(end.own_lines().size(), 1u) << end.err;
-  EXPECT_EQ(end.own_lines()[0], "rank 2 (localhost) left without dsm_finalize (exit code 0); dsmexec stopped ranks 0-1, 3");
+  EXPECT_EQ(end.own_lines()[0],
+            "rank 2 (localhost) left without dsm_finalize (exit code 0); dsmexec stopped ranks 0-1, 3");
 }
 
 TEST(LaunchJoin, ARankThatOnlyClosesItsConnectionIsNamed) {
   const Ended end = run_ranks("closed");
   EXPECT_EQ(end.code(), 125);
-  EXPECT_EQ(count(end.err, "rank 2 (localhost) left the job without dsm_finalize, though its process goes on"), 1u) << end.err;
+  EXPECT_EQ(count(end.err, "rank 2 (localhost) left the job without dsm_finalize, though its process goes on"), 1u)
+      << end.err;
 }
 
 TEST(LaunchJoin, TheRankThatDiedIsNamedNotThoseThatLostIt) {

@@ -7,9 +7,11 @@
 namespace dsm::launch::testing {
 namespace {
 
-// Two ranks, each with a child in its group, one in a session of its own, and one that has also lost its parent; then "ready".
+// Two ranks, each with a child in its group, one in a session of its own, and one that has also lost its parent; then
+// "ready".
 const char* const script =
-    "(exec sleep 600) & setsid sh -c 'exec sleep 600' & (setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 600; done' &); "
+    "(exec sleep 600) & setsid sh -c 'exec sleep 600' & (setsid sh -c 'trap \"\" TERM HUP; while :; do sleep 600; "
+    "done' &); "
     "echo ready $DSMEXEC_RANKID $$; exec sleep 600";
 
 struct Family : Dsmexec {
@@ -26,7 +28,8 @@ struct Family : Dsmexec {
 TEST(LaunchOrphan, KilledRank) {
   Family one;
   pid_t rank = 0;
-  // The agent's children are the two ranks and who fell to it; a rank is the one that leads a group and is not a session's leader.
+  // The agent's children are the two ranks and who fell to it; a rank is the one that leads a group and is not a
+  // session's leader.
   for (const pid_t pid : one.left()) {
     if (::getpgid(pid) == pid && ::getsid(pid) != pid && pid != one.agent() && pid != one.pid()) rank = pid;
   }
@@ -45,7 +48,8 @@ TEST(LaunchOrphan, KilledAgent) {
   const Ended end = job.wait();
   EXPECT_EQ(end.code(), 125);
   ASSERT_EQ(end.own_lines().size(), 1u) << end.err;
-  EXPECT_EQ(count(end.err, "the agent on host localhost was lost (killed by signal 9 (SIGKILL)), and with it ranks 0-1"), 1u);
+  EXPECT_EQ(
+      count(end.err, "the agent on host localhost was lost (killed by signal 9 (SIGKILL)), and with it ranks 0-1"), 1u);
   EXPECT_TRUE(job.left().empty()) << "all must be gone before dsmexec is";
 }
 
@@ -81,7 +85,12 @@ TEST(LaunchOrphan, InterruptedDsmexec) {
 }
 
 TEST(LaunchOrphan, WhatARankLeavesRunningIsEndedWithTheJob) {
-  Dsmexec one({{"@", "sh", "-c", "setsid sh -c 'trap \"\" TERM; while :; do sleep 600; done' & echo done"}, "localhost\n", "", {}, false, true});
+  Dsmexec one({{"@", "sh", "-c", "setsid sh -c 'trap \"\" TERM; while :; do sleep 600; done' & echo done"},
+               "localhost\n",
+               "",
+               {},
+               false,
+               true});
   const Ended end = one.wait();
   EXPECT_EQ(end.code(), 0) << end.err;
   EXPECT_EQ(end.err, "");
@@ -95,12 +104,18 @@ TEST(LaunchOrphan, ALateLineOfABackgroundProcessStillArrives) {
 }
 
 TEST(LaunchOrphan, AnotherChildOfTheShellThatBecameDsmexecIsLeftAlone) {
-  Dsmexec one({{"--output", "plain", "@", "sh", "-c", "echo $PPID; exec sleep 600"}, "localhost\n", "", {}, false, true});
+  Dsmexec one(
+      {{"--output", "plain", "@", "sh", "-c", "echo $PPID; exec sleep 600"}, "localhost\n", "", {}, false, true});
   // The rank's own dsmexec: started by a shell that has a child already and then becomes dsmexec.
   Dsmexec outer({{"-n", "1", "--output", "plain", "@", "sh", "-c",
-              "sleep 600 & child=$!; (dsmexec \"$0\" true); kill -0 $child && echo alive; sh -c \"exec dsmexec '$0' true\"; kill -0 $child && echo alive",
-              one.folder() + "/machines"},
-             "localhost\n", "", {"PATH=" + dsmexec_path().substr(0, dsmexec_path().rfind('/')) + ":/usr/bin:/bin"}, false, true});
+                  "sleep 600 & child=$!; (dsmexec \"$0\" true); kill -0 $child && echo alive; sh -c \"exec dsmexec "
+                  "'$0' true\"; kill -0 $child && echo alive",
+                  one.folder() + "/machines"},
+                 "localhost\n",
+                 "",
+                 {"PATH=" + dsmexec_path().substr(0, dsmexec_path().rfind('/')) + ":/usr/bin:/bin"},
+                 false,
+                 true});
   const Ended end = outer.wait();
   EXPECT_EQ(end.code(), 0) << end.err;
   EXPECT_EQ(count(end.out, "alive\n"), 2u);

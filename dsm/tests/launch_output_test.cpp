@@ -70,8 +70,9 @@ TEST(LaunchOutput, VeryLongLinesStayWhole) {
 }
 
 TEST(LaunchOutput, EightyMegabytesGetThroughToTheLastByte) {
-  const Ended end = run_script("yes 0123456789012345678901234567890123456789012345678901234567890123456789012345678 | head -n 500000",
-                               {"-n", "2", "--output", "plain"});
+  const Ended end =
+      run_script("yes 0123456789012345678901234567890123456789012345678901234567890123456789012345678 | head -n 500000",
+                 {"-n", "2", "--output", "plain"});
   EXPECT_EQ(end.code(), 0);
   EXPECT_EQ(end.out.size(), 2u * 500'000u * 80u);
 }
@@ -79,8 +80,15 @@ TEST(LaunchOutput, EightyMegabytesGetThroughToTheLastByte) {
 TEST(LaunchOutput, BothStreamsIntoOnePipeDoNotCutEachOthersLines) {
   Order order;
   order.one_pipe = true;
-  order.arguments = {"-n", "2", "--output", "plain", "@", "sh", "-c",
-                     "yes ooooooooooooooooooooooooooooooooooooooo | head -n 50000 & yes EEEEEEEEEEEEEEEEEEEEEEEEE | head -n 50000 >&2; wait"};
+  order.arguments = {"-n",
+                     "2",
+                     "--output",
+                     "plain",
+                     "@",
+                     "sh",
+                     "-c",
+                     "yes ooooooooooooooooooooooooooooooooooooooo | head -n 50000 & yes EEEEEEEEEEEEEEEEEEEEEEEEE | "
+                     "head -n 50000 >&2; wait"};
   const Ended end = run(order);
   ASSERT_EQ(end.code(), 0);
   std::istringstream lines(end.out);
@@ -157,6 +165,34 @@ TEST(LaunchOutput, AFileForEachRankAndStream) {
     }
   }
   shelf.wait();
+}
+
+TEST(LaunchTerminal, APromptIsShownAndTheAnswerReadAndTheLineGoesOn) {
+  Order order;
+  order.terminal = true;
+  order.arguments = {"-n", "1",
+                     "@",  "sh",
+                     "-c", "test \"$DSMEXEC_TTY\" = 1 || exit 9; printf 'name? '; read x; printf 'hello %s\\n' $x"};
+  Dsmexec one(order);
+  ASSERT_TRUE(one.shows("[Proc 0 : localhost : stdout] name? "));
+  one.type("bob\n");
+  ASSERT_TRUE(one.shows("hello bob"));
+  const Ended end = one.wait();
+  EXPECT_EQ(end.code(), 0);
+  EXPECT_EQ(count(end.out, "[Proc 0"), 1u) << end.out;
+}
+
+TEST(LaunchTerminal, ControlCIsPassedOnOnce) {
+  Order order;
+  order.terminal = true;
+  order.arguments = {"-n", "2",  "@",
+                     "sh", "-c", "trap 'echo int; exit 0' INT; echo ready; while :; do sleep 0.05; done"};
+  Dsmexec one(order);
+  ASSERT_TRUE(one.shows("[Proc 0 : localhost : stdout] ready") && one.shows("[Proc 1 : localhost : stdout] ready"));
+  one.type("\x03");
+  const Ended end = one.wait();
+  EXPECT_EQ(end.signal(), SIGINT);
+  EXPECT_EQ(count(end.out, "stdout] int"), 2u) << end.out;
 }
 
 }  // namespace

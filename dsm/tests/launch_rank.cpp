@@ -112,7 +112,8 @@ int rank_main(const std::string& mode) {
   if (mode == "strangers") strangers = knock(rank);
   rank.enter();
   std::printf("lanes %u spin %u size %llu protocol %s peers %zu\n", rank.welcome.lanes, rank.welcome.spin_us,
-              static_cast<unsigned long long>(rank.welcome.size), rank.welcome.protocol.c_str(), rank.welcome.peers.size());
+              static_cast<unsigned long long>(rank.welcome.size), rank.welcome.protocol.c_str(),
+              rank.welcome.peers.size());
   if (mode == "strangers") {
     for (auto& more : knock(rank)) strangers.push_back(std::move(more));
   }

@@ -15,8 +15,10 @@ using Words = std::vector<std::string>;
 
 TEST(LaunchRun, ArgumentsArriveByteForByte) {
   Order order;
-  order.arguments = {"-n", "2", "--output", "plain", "@", "sh", "-c", "for a; do printf '<%s>' \"$a\"; done; echo", "sh",
-                     "-n", "3", "--help", "-x", "--", "", "a b", "\xff\xfe", "$HOME*"};
+  order.arguments = {
+      "-n",       "2",     "--output", "plain",  "@",  "sh", "-c", "for a; do printf '<%s>' \"$a\"; done; echo",
+      "sh",       "-n",    "3",        "--help", "-x", "--", "",   "a b",
+      "\xff\xfe", "$HOME*"};
   const Ended end = run(order);
   EXPECT_EQ(end.code(), 0);
   const std::string line = "<-n><3><--help><-x><--><><a b><\xff\xfe><$HOME*>\n";
@@ -43,8 +45,15 @@ TEST(LaunchRun, OneRankForEachSlotOrAsManyAsWanted) {
 TEST(LaunchRun, TheEnvironmentIsInheritedAndTheFolderKept) {
   Order order;
   order.environment = {"PLAIN=kept", "DSMEXEC_RANKID=77", "DSMEXEC_TTY=1", "DSMEXEC_OLD=1"};
-  order.arguments = {"-n", "1", "--output", "plain", "@", "sh", "-c",
-                     "echo $PLAIN $DSMEXEC_RANKID [$DSMEXEC_TTY] [$DSMEXEC_OLD]; pwd; test -n \"$DSMEXEC_HOSTNAME$DSMEXEC_PORTNUM\""};
+  order.arguments = {
+      "-n",
+      "1",
+      "--output",
+      "plain",
+      "@",
+      "sh",
+      "-c",
+      "echo $PLAIN $DSMEXEC_RANKID [$DSMEXEC_TTY] [$DSMEXEC_OLD]; pwd; test -n \"$DSMEXEC_HOSTNAME$DSMEXEC_PORTNUM\""};
   const Ended end = run(order);
   EXPECT_EQ(end.code(), 0);
   EXPECT_EQ(end.out, "kept 0 [] []\n" + std::filesystem::current_path().string() + "\n");
@@ -85,7 +94,8 @@ TEST(LaunchRun, RanksThatIgnoreTermAreKilled) {
 }
 
 TEST(LaunchRun, AStoppedRankIsEndedToo) {
-  const Ended end = run_script("test $DSMEXEC_RANKID = 0 && kill -STOP $$; test $DSMEXEC_RANKID = 1 && exit 4; exec sleep 600");
+  const Ended end =
+      run_script("test $DSMEXEC_RANKID = 0 && kill -STOP $$; test $DSMEXEC_RANKID = 1 && exit 4; exec sleep 600");
   EXPECT_EQ(end.code(), 4);
 }
 
@@ -102,8 +112,12 @@ TEST(LaunchRun, WhatCannotBeRunIs126Or127InOneLine) {
   std::ofstream(plain) << "neither\n";
   ::chmod(script.c_str(), 0755);
   ::chmod(plain.c_str(), 0755);
-  const std::vector<std::pair<std::string, int>> cases = {{"no-such-program-here", 127}, {"./no/such", 127}, {"", 127},
-                                                          {"/etc/passwd", 126},          {"/tmp", 126},      {script, 126},
+  const std::vector<std::pair<std::string, int>> cases = {{"no-such-program-here", 127},
+                                                          {"./no/such", 127},
+                                                          {"", 127},
+                                                          {"/etc/passwd", 126},
+                                                          {"/tmp", 126},
+                                                          {script, 126},
                                                           {plain, 126}};
   for (const auto& [program, code] : cases) {
     Order order;
@@ -119,9 +133,18 @@ TEST(LaunchRun, WhatCannotBeRunIs126Or127InOneLine) {
 
 TEST(LaunchRun, MisuseIsOneLineAnd125AndNothingIsStarted) {
   const Words program = {"sh", "-c", "echo started"};
-  const std::vector<Words> cases = {{"--frobnicate", "@"}, {"-n", "0", "@"},      {"-n", "-3", "@"},     {"-n", "many", "@"},
-                                    {"--size", "0", "@"},  {"--size", "1P", "@"}, {"--size", "abc", "@"}, {"-p", "mesi", "@"},
-                                    {"--timeout", "0", "@"}, {"/no/such/file"},   {"/"},                 {"--output", "/no/such/folder", "@"}};
+  const std::vector<Words> cases = {{"--frobnicate", "@"},
+                                    {"-n", "0", "@"},
+                                    {"-n", "-3", "@"},
+                                    {"-n", "many", "@"},
+                                    {"--size", "0", "@"},
+                                    {"--size", "1P", "@"},
+                                    {"--size", "abc", "@"},
+                                    {"-p", "mesi", "@"},
+                                    {"--timeout", "0", "@"},
+                                    {"/no/such/file"},
+                                    {"/"},
+                                    {"--output", "/no/such/folder", "@"}};
   for (Words arguments : cases) {
     const std::string shown = ::testing::PrintToString(arguments);
     arguments.insert(arguments.end(), program.begin(), program.end());
@@ -138,7 +161,9 @@ TEST(LaunchRun, MisuseIsOneLineAnd125AndNothingIsStarted) {
 
 TEST(LaunchRun, BadMachineFilesAreNamedByLine) {
   const std::vector<std::pair<std::string, std::string>> cases = {
-      {"localhost\nlocalhost slots=x\n", "machines:2: "}, {"ok?\n", "machines:1: "},   {"", "names no machine"},
+      {"localhost\nlocalhost slots=x\n", "machines:2: "},
+      {"ok?\n", "machines:1: "},
+      {"", "names no machine"},
       {"localhost\n\nelsewhere.example\n", "machines:3: 'elsewhere.example' is another machine"}};
   for (const auto& [text, part] : cases) {
     const Ended end = run({{"@", "sh", "-c", "echo started"}, text, "", {}, false, true});
@@ -159,10 +184,12 @@ TEST(LaunchRun, HelpAndVersion) {
 TEST(LaunchRun, SignalsArePassedOnAndDsmexecDiesOfThem) {
   for (const int signo : {SIGTERM, SIGINT, SIGHUP}) {
     Order order;
-    order.arguments = {"@", "sh", "-c", "trap 'echo got-it; exit 0' TERM INT HUP; echo ready; while :; do sleep 0.05; done"};
+    order.arguments = {"@", "sh", "-c",
+                       "trap 'echo got-it; exit 0' TERM INT HUP; echo ready; while :; do sleep 0.05; done"};
     Dsmexec one(order);
     ASSERT_TRUE(wait_until([&] { return one.agent() != 0; }));
-    for (const int rank : {0, 1, 2, 3}) ASSERT_TRUE(one.shows("[Proc " + std::to_string(rank) + " : localhost : stdout] ready"));
+    for (const int rank : {0, 1, 2, 3})
+      ASSERT_TRUE(one.shows("[Proc " + std::to_string(rank) + " : localhost : stdout] ready"));
     ASSERT_EQ(::kill(one.pid(), signo), 0);
     const Ended end = one.wait();
     EXPECT_EQ(end.signal(), signo);
@@ -178,7 +205,8 @@ TEST(LaunchRun, StandardInputGoesToRankZeroOnly) {
   order.arguments = {"@", "wc", "-c"};
   const Ended end = run(order);
   EXPECT_EQ(end.code(), 0);
-  EXPECT_EQ(count(end.out, "[Proc 0 : localhost : stdout] " + std::to_string(order.input.size()) + "\n"), 1u) << end.out;
+  EXPECT_EQ(count(end.out, "[Proc 0 : localhost : stdout] " + std::to_string(order.input.size()) + "\n"), 1u)
+      << end.out;
   EXPECT_EQ(count(end.out, "stdout] 0\n"), 3u) << end.out;
   order.arguments = {"@", "true"};  // which reads nothing of it
   EXPECT_EQ(run(order).code(), 0);
@@ -189,7 +217,8 @@ TEST(LaunchRun, StandardInputGoesToRankZeroOnly) {
 TEST(LaunchRun, TheKeyIsInNoArgumentAndNoEnvironment) {
   const Ended end = run_script(
       "key=$(od -An -v -tx1 <&3 | tr -d ' \\n'); echo key=$key;"
-      "for p in $$ $PPID $(ps -o ppid= -p $PPID); do tr '\\0' '\\n' </proc/$p/cmdline; tr '\\0' '\\n' </proc/$p/environ;"
+      "for p in $$ $PPID $(ps -o ppid= -p $PPID); do tr '\\0' '\\n' </proc/$p/cmdline; tr '\\0' '\\n' "
+      "</proc/$p/environ;"
       "od -An -v -tx1 /proc/$p/environ /proc/$p/cmdline | tr -d ' \\n'; echo; done",
       {"-n", "1", "--output", "plain"});
   ASSERT_EQ(end.code(), 0) << end.err;
