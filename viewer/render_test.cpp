@@ -58,7 +58,7 @@ TEST(Golden, ManyRanks) {
 
 TEST(Golden, ManyPages) {
   Model model;
-  for (std::uint64_t t : {0, 500}) {
+  for (const std::uint64_t t : {0u, 500u}) {
     Snapshot s = sample_snapshot(t * 1000);
     for (std::uint32_t page = 0; page < 16384; page += page % 512 == 511 ? 17 : 1) {
       s.pages_touched.push_back({page, static_cast<std::uint8_t>(page % 4096 < 512 ? 1 : 2),

@@ -57,8 +57,10 @@ std::vector<Arrival> one_field_changed(const Arrival& good) {
   };
   for (const Node from : {Node{0}, Node{1}, Node{2}, Node{3}, Node{255}}) change([=](Arrival& a) { a.from = from; });
   for (unsigned kind = 0; kind <= 8; ++kind) change([=](Arrival& a) { a.msg.kind = static_cast<Kind>(kind); });
-  for (unsigned access = 0; access <= 4; ++access) change([=](Arrival& a) { a.msg.access = static_cast<Access>(access); });
-  for (const Page page : {Page{0}, Page{1}, Page{2}, Page{3}, Page{4}, ~Page{0}}) change([=](Arrival& a) { a.msg.page = page; });
+  for (unsigned access = 0; access <= 4; ++access)
+    change([=](Arrival& a) { a.msg.access = static_cast<Access>(access); });
+  for (const Page page : {Page{0}, Page{1}, Page{2}, Page{3}, Page{4}, ~Page{0}})
+    change([=](Arrival& a) { a.msg.page = page; });
   for (const int by : {-2, -1, 1, 2, 1000, -1000}) change([=](Arrival& a) { a.msg.seq += static_cast<Seq>(by); });
   change([](Arrival& a) { a.msg.carries_page = !a.msg.carries_page; });
   change([](Arrival& a) { a.msg.have = !a.msg.have; });
@@ -134,7 +136,8 @@ TEST(CoherenceBad, GrantThatNobodyWanted) {
 // A recall of an older grant has crossed a write-back: it gets an empty answer.
 TEST(CoherenceBad, Recall) {
   Talk talk = settled(Protocol::msi, 1, write);
-  EXPECT_EQ(also_taken(talk.core(1), {0, {.kind = Kind::recall, .access = none, .page = 0, .seq = 2}}), R"(recall read p0 #2 from 0
+  EXPECT_EQ(also_taken(talk.core(1), {0, {.kind = Kind::recall, .access = none, .page = 0, .seq = 2}}),
+            R"(recall read p0 #2 from 0
 recall none p0 #0 from 0
 recall none p0 #1 from 0
 recall none p0 #4294966298 from 0
@@ -177,7 +180,8 @@ TEST(CoherenceBad, WriteBack) {
 
 TEST(CoherenceBad, Migrate) {
   Talk fresh(3, Protocol::migrate);
-  EXPECT_EQ(also_taken(fresh.core(0), {1, {.kind = Kind::want, .access = write, .page = 0}}), "want write p0 from 2\nwant write p3 from 1\n");
+  EXPECT_EQ(also_taken(fresh.core(0), {1, {.kind = Kind::want, .access = write, .page = 0}}),
+            "want write p0 from 2\nwant write p3 from 1\n");
   Talk talk = settled(Protocol::migrate, 1, write);
   EXPECT_EQ(also_taken(talk.core(1), {0, {.kind = Kind::recall, .page = 0, .seq = 2}}), R"(recall none p0 #0 from 0
 recall none p0 #1 from 0
@@ -222,7 +226,8 @@ TEST(CoherenceBad, ARecallIsPendingAlready) {
     const Message recall{.kind = Kind::recall, .page = 0, .seq = 2};
     talk.say(0, 1, 0, recall);  // overtakes its grant
     EXPECT_TRUE(refuses(talk.core(1), {0, recall}));
-    EXPECT_TRUE(refuses(talk.core(1), {0, {.kind = Kind::grant, .access = write, .carries_page = true, .page = 0, .seq = 3}}));
+    EXPECT_TRUE(
+        refuses(talk.core(1), {0, {.kind = Kind::grant, .access = write, .carries_page = true, .page = 0, .seq = 3}}));
   }
 }
 

@@ -1,4 +1,4 @@
-// Conversations in which messages overtake one another, pages are given up unasked, or are held for a moment.
+// Conversations in which messages overtake one another, or pages are given up unasked.
 #include <gtest/gtest.h>
 
 #include "dsm/core/explorer_talk.hpp"
@@ -131,10 +131,10 @@ TEST(CoherenceRace, ANewerGrantIsKeptAfterAnAmbiguousInvalidation) {
   has(talk, 1, 0, read);
   talk.drop(1, 0);
   talk.fault(2, 0, write);
-  talk.arrive(2, 0);      // the invalidation of the old copy is under way
+  talk.arrive(2, 0);  // the invalidation of the old copy is under way
   talk.fault(1, 0, read);
   talk.arrive_on(0, 0, 1);
-  talk.arrive(1, 0);      // the want: queued behind node 2
+  talk.arrive(1, 0);  // the want: queued behind node 2
   (void)talk.text();
   talk.settle();
   EXPECT_EQ(talk.core(1).view(0).here, read);
@@ -247,14 +247,14 @@ TEST(CoherenceRace, ARecallThatComesLongAfterTheWriteBackIsAnswered) {
     Talk talk(2, protocol);
     has(talk, 1, 0, write);
     talk.write_back(1, 0);
-    talk.fault(0, 0, write);            // recall on lane 1
-    talk.arrive_on(0, 1, 0);            // crosses the write-back, which serves the thread
+    talk.fault(0, 0, write);  // recall on lane 1
+    talk.arrive_on(0, 1, 0);  // crosses the write-back, which serves the thread
     talk.fault(1, 0, write);
-    talk.arrive(1, 0);                  // the home passes the page on ...
-    talk.fault_on(2, 0, 0, write, 1);   // ... and wants it back, on another lane
-    talk.arrive_on(2, 0, 1);            // that recall overtakes the grant,
+    talk.arrive(1, 0);                 // the home passes the page on ...
+    talk.fault_on(2, 0, 0, write, 1);  // ... and wants it back, on another lane
+    talk.arrive_on(2, 0, 1);           // that recall overtakes the grant,
     (void)talk.text();
-    talk.arrive_on(1, 0, 1);            // and now comes the old one
+    talk.arrive_on(1, 0, 1);  // and now comes the old one
     EXPECT_EQ(talk.text(), "1: recall none p0 #2 from 0\n     send recalled none p0 #2 -> 0 on 1\n");
     talk.settle();
     EXPECT_EQ(talk.core(0).view(0).here, write);
@@ -266,8 +266,8 @@ TEST(CoherenceRace, WhoWantsAgainWhatItHasWrittenBackWaitsForIt) {
   for (const Protocol protocol : {Protocol::migrate, Protocol::msi}) {
     Talk talk(2, protocol);
     has(talk, 1, 0, write);
-    talk.write_back(1, 0);   // on lane 0
-    talk.fault(1, 0, write); // on lane 1
+    talk.write_back(1, 0);    // on lane 0
+    talk.fault(1, 0, write);  // on lane 1
     (void)talk.text();
     talk.arrive_on(1, 1, 0);
     talk.settle();
@@ -281,108 +281,6 @@ TEST(CoherenceRace, WhoWantsAgainWhatItHasWrittenBackWaitsForIt) {
      wake 0
 )");
   }
-}
-
-// ---- the minimal hold -----------------------------------------------------------------------------------------------
-
-TEST(CoherenceHold, AGrantedPageStaysForAMoment) {
-  for (const Protocol protocol : {Protocol::migrate, Protocol::msi}) {
-    Talk talk(3, protocol, 100);
-    talk.at(1000);
-    has(talk, 1, 0, write);
-    talk.fault(2, 0, write);
-    talk.arrive(2, 0);
-    (void)talk.text();
-    talk.at(1040);
-    talk.arrive(0, 1);
-    EXPECT_EQ(talk.text(), "1: recall none p0 #2 from 0\n     timer 1100\n");
-    talk.tick(1, 1100);
-    EXPECT_EQ(talk.text(), "1: tick\n     protect p0 none\n     send recalled none p0 #2 +page -> 0 on 0\n");
-  }
-}
-
-TEST(CoherenceHold, ALateRecallIsObeyedAtOnce) {
-  Talk talk(3, Protocol::msi, 100);
-  talk.at(1000);
-  has(talk, 1, 0, write);
-  talk.fault(2, 0, read);
-  talk.arrive(2, 0);
-  (void)talk.text();
-  talk.at(1100);
-  talk.arrive(0, 1);
-  EXPECT_EQ(talk.text(), "1: recall read p0 #2 from 0\n     protect p0 read\n     send recalled read p0 #2 +page -> 0 on 0\n");
-}
-
-TEST(CoherenceHold, ACopyIsHeldToo) {
-  Talk talk(3, Protocol::msi, 100);
-  talk.at(1000);
-  has(talk, 1, 0, read);
-  talk.fault(2, 0, write);
-  talk.arrive(2, 0);
-  (void)talk.text();
-  talk.arrive(0, 1);
-  talk.tick(1, 1050);  // too early: does no harm
-  talk.tick(1, 1100);
-  talk.tick(1, 1200);  // one too many: neither
-  EXPECT_EQ(talk.text(), R"(1: invalidate p0 #1 from 0
-     timer 1100
-1: tick
-     timer 1100
-1: tick
-     protect p0 none
-     send invalidated p0 #1 -> 0 on 0
-1: tick
-)");
-}
-
-TEST(CoherenceHold, TheHomeHoldsItsOwn) {
-  for (const Protocol protocol : {Protocol::migrate, Protocol::msi}) {
-    Talk talk(2, protocol, 100);
-    talk.at(1000);
-    has(talk, 0, 0, write);
-    talk.fault(1, 0, write);
-    (void)talk.text();
-    talk.arrive(1, 0);
-    EXPECT_EQ(talk.text(), "0: want write p0 from 1\n     timer 1100\n");
-    talk.tick(0, 1100);
-    talk.settle();
-    EXPECT_EQ(talk.core(1).view(0).here, write);
-    EXPECT_EQ(talk.core(0).view(0).here, none);
-  }
-}
-
-TEST(CoherenceHold, WhatOvertookItsGrantIsHeldFromTheInstall) {
-  Talk talk(3, Protocol::msi, 100);
-  talk.at(1000);
-  talk.fault(1, 0, write);
-  talk.arrive(1, 0);
-  talk.fault(2, 0, write);
-  talk.arrive(2, 0);
-  talk.arrive_on(0, 0, 1);
-  (void)talk.text();
-  talk.at(5000);
-  talk.arrive_on(1, 0, 1);
-  EXPECT_EQ(talk.text(), R"(1: grant write p0 #2 +page from 0
-     install p0
-     protect p0 write
-     wake 0
-     timer 5100
-)");
-}
-
-// An instruction that touches two pages: the first is kept while the second is fetched.
-TEST(CoherenceHold, APageIsKeptForAnInstructionThatNeedsTwo) {
-  Talk talk(3, Protocol::msi, 100);
-  talk.at(1000);
-  has(talk, 1, 0, write);
-  talk.fault(1, 2, write);  // the same thread and instruction, another page
-  talk.fault(2, 0, write);
-  talk.arrive(2, 0);
-  talk.at(1150);
-  talk.arrive(0, 1);
-  EXPECT_EQ(talk.core(1).view(0).here, write);
-  talk.tick(1, 1'000'000);  // but not for ever
-  EXPECT_EQ(talk.core(1).view(0).here, none);
 }
 
 }  // namespace

@@ -124,7 +124,8 @@ class Search {
   static bool is_extra(const Choice& choice) {
     using Kind = Stimulus::Kind;
     const Kind kind = choice.what.kind;
-    return choice.kind == Choice::Kind::event && (kind == Kind::drop || kind == Kind::write_back || kind == Kind::prefetch);
+    return choice.kind == Choice::Kind::event &&
+           (kind == Kind::drop || kind == Kind::write_back || kind == Kind::prefetch);
   }
 
   // From every world, without anybody beginning something new, all who wait can come to an end.

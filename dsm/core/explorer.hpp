@@ -27,27 +27,27 @@ inline constexpr std::size_t max_flights = 24;  // messages on the wire at one t
 
 struct Setup {
   std::uint8_t nodes = 3;
-  std::uint8_t threads = 1;     // per node
+  std::uint8_t threads = 1;  // per node
   Page pages = 1;
   Protocol protocol = Protocol::msi;
-  Micros hold = 0;              // 0: never held; else time passes in jumps of `hold`, at any moment or never
-  Micros absence = 0;           // not 0: a woken thread says Resumed before it runs on; less than 1000 * hold
-  unsigned operations = 9;      // reads and writes, of any thread, on any page, in all
-  unsigned retries = 2;         // times in all that a woken thread may find its page gone again (else there is no end)
-  unsigned drops = 0;           // Drop events in all, at any moment
-  unsigned write_backs = 0;     // WriteBack events in all
-  unsigned prefetches = 0;      // Prefetch events in all
-  bool any_lane = false;        // a fault may also use the service lane (no call lane was free)
-  bool reduce = true;           // leaves out orders of actions that cannot make a difference (Rules::is_independent)
+  Micros hold = 0;           // 0: never held; else time passes in jumps of `hold`, at any moment or never
+  Micros absence = 0;        // not 0: a woken thread says Resumed before it runs on; less than 1000 * hold
+  unsigned operations = 9;   // reads and writes, of any thread, on any page, in all
+  unsigned retries = 2;      // times in all that a woken thread may find its page gone again (else there is no end)
+  unsigned drops = 0;        // Drop events in all, at any moment
+  unsigned write_backs = 0;  // WriteBack events in all
+  unsigned prefetches = 0;   // Prefetch events in all
+  bool any_lane = false;     // a fault may also use the service lane (no call lane was free)
+  bool reduce = true;        // leaves out orders of actions that cannot make a difference (Rules::is_independent)
   std::uint64_t states_max = 40'000'000;  // more than these is a failure: the memory of the search is bounded
 };
 
 struct Result {
-  std::uint64_t states = 0;    // distinct worlds
-  std::uint64_t steps = 0;     // transitions between them
-  std::uint64_t locals = 0;    // distinct states of a single node
-  std::string violation;       // empty: none
-  std::string ladder;          // the shortest way there (fewest operations, then fewest steps)
+  std::uint64_t states = 0;  // distinct worlds
+  std::uint64_t steps = 0;   // transitions between them
+  std::uint64_t locals = 0;  // distinct states of a single node
+  std::string violation;     // empty: none
+  std::string ladder;        // the shortest way there (fewest operations, then fewest steps)
 };
 
 // REQUIRES: the bounds above. Terminates; takes about a microsecond per step.

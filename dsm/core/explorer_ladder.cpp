@@ -53,12 +53,18 @@ std::string event_line(const Setup& setup, const Rules& rules, const Choice& cho
       return arrow(setup.nodes, s.from, choice.node, later + text(rules.message(choice)) + lane);
     }
     case Kind::fault:
-      return say((setup.threads == 1 ? "" : "thread " + std::to_string(s.thread) + ": ") + "fault " + text(s.want) + " " + page + (s.lane == 0 ? " on 0" : ""));
-    case Kind::prefetch: return say("prefetch " + page);
-    case Kind::drop: return say("drop " + page);
-    case Kind::write_back: return say("write back " + page);
-    case Kind::tick: return say("tick");
-    case Kind::resumed: return say("runs on, to " + page);
+      return say((setup.threads == 1 ? "" : "thread " + std::to_string(s.thread) + ": ") + "fault " + text(s.want) +
+                 " " + page + (s.lane == 0 ? " on 0" : ""));
+    case Kind::prefetch:
+      return say("prefetch " + page);
+    case Kind::drop:
+      return say("drop " + page);
+    case Kind::write_back:
+      return say("write back " + page);
+    case Kind::tick:
+      return say("tick");
+    case Kind::resumed:
+      return say("runs on, to " + page);
   }
   return {};
 }
@@ -71,8 +77,11 @@ std::string thread_line(const Setup& setup, const Rules& rules, const World& bef
   const bool caught = before.allow[choice.node][page] < want;
   const std::string who = setup.threads == 1 ? "" : "thread " + std::to_string(choice.thread % setup.threads) + ": ";
   const std::string what = text(want) + (caught ? " p" : "s p") + std::to_string(page);
-  const std::string line = note(setup.nodes, choice.node, who + (caught ? "SIGSEGV " : "") + what + (caught && again ? " again" : ""));
-  return choice.what.kind == Stimulus::Kind::fault && caught && rules.traps_at_once() ? line + event_line(setup, rules, choice) : line;
+  const std::string line =
+      note(setup.nodes, choice.node, who + (caught ? "SIGSEGV " : "") + what + (caught && again ? " again" : ""));
+  return choice.what.kind == Stimulus::Kind::fault && caught && rules.traps_at_once()
+             ? line + event_line(setup, rules, choice)
+             : line;
 }
 
 std::string step(const Setup& setup, Rules& rules, World& world, const Choice& choice) {
@@ -80,10 +89,16 @@ std::string step(const Setup& setup, Rules& rules, World& world, const Choice& c
   const std::string wrong = rules.apply(world, choice);
   std::string out;
   switch (choice.kind) {
-    case Choice::Kind::act: out = note(setup.nodes, choice.node, text(rules.nodes().head(before.todo[choice.node]))); break;
-    case Choice::Kind::event: out = event_line(setup, rules, choice); break;
+    case Choice::Kind::act:
+      out = note(setup.nodes, choice.node, text(rules.nodes().head(before.todo[choice.node])));
+      break;
+    case Choice::Kind::event:
+      out = event_line(setup, rules, choice);
+      break;
     case Choice::Kind::operation:
-    case Choice::Kind::retry: out = thread_line(setup, rules, before, choice); break;
+    case Choice::Kind::retry:
+      out = thread_line(setup, rules, before, choice);
+      break;
   }
   return wrong.empty() ? out : out + note(setup.nodes, choice.node, "^ " + wrong);
 }

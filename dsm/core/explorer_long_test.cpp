@@ -25,21 +25,24 @@ class ExplorerLong : public testing::TestWithParam<Protocol> {
 };
 
 TEST_P(ExplorerLong, ThreeNodesTwoPagesSixOperations) { walk({.pages = 2, .operations = 6, .retries = 1}); }
-TEST_P(ExplorerLong, ThreeNodesTwoPagesSixOperationsHeld) {
-  walk({.pages = 2, .hold = 100, .absence = 50'000, .operations = 6, .retries = 0});
-}
 TEST_P(ExplorerLong, ThreeNodesWithEverything) {
   walk({.operations = 4, .retries = 1, .drops = 1, .write_backs = 1, .prefetches = 1, .any_lane = true});
 }
 TEST_P(ExplorerLong, TwoNodesTwoThreadsWithEverything) {
-  walk({.nodes = 2, .threads = 2, .operations = 5, .retries = 1, .drops = 1, .write_backs = 1, .prefetches = 1, .any_lane = true});
-}
-TEST_P(ExplorerLong, TwoNodesTwoThreadsWithEverythingHeld) {
-  walk({.nodes = 2, .threads = 2, .hold = 100, .absence = 50'000, .operations = 4, .retries = 1, .drops = 1, .write_backs = 1, .prefetches = 1});
+  walk({.nodes = 2,
+        .threads = 2,
+        .operations = 5,
+        .retries = 1,
+        .drops = 1,
+        .write_backs = 1,
+        .prefetches = 1,
+        .any_lane = true});
 }
 TEST_P(ExplorerLong, FourNodesOnePage) { walk({.nodes = 4, .operations = 5, .retries = 0}); }
 
-std::string protocol_name(const testing::TestParamInfo<Protocol>& param) { return std::string(dsm::core::name(param.param)); }
+std::string protocol_name(const testing::TestParamInfo<Protocol>& param) {
+  return std::string(dsm::core::name(param.param));
+}
 
 INSTANTIATE_TEST_SUITE_P(Walk, ExplorerLong, testing::Values(Protocol::migrate, Protocol::msi), protocol_name);
 

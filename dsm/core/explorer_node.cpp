@@ -74,14 +74,24 @@ NodeTable::Played NodeTable::run(const Coherence& core, Micros clock, bool ticki
       event = Fault{.page = s.page, .want = s.want, .waiter = s.thread, .lane = s.lane, .site = site, .now = now};
       break;
     }
-    case Stimulus::Kind::prefetch: event = Prefetch{.page = s.page, .lane = s.lane, .now = now}; break;
-    case Stimulus::Kind::drop: event = Drop{s.page}; break;
-    case Stimulus::Kind::write_back: event = WriteBack{s.page}; break;
+    case Stimulus::Kind::prefetch:
+      event = Prefetch{.page = s.page, .lane = s.lane, .now = now};
+      break;
+    case Stimulus::Kind::drop:
+      event = Drop{s.page};
+      break;
+    case Stimulus::Kind::write_back:
+      event = WriteBack{s.page};
+      break;
     case Stimulus::Kind::received:
       event = Received{.from = s.from, .lane = s.lane, .msg = messages_[s.msg], .now = now};
       break;
-    case Stimulus::Kind::tick: played.state.ticking = false; break;
-    case Stimulus::Kind::resumed: event = Resumed{.page = s.page, .now = now}; break;
+    case Stimulus::Kind::tick:
+      played.state.ticking = false;
+      break;
+    case Stimulus::Kind::resumed:
+      event = Resumed{.page = s.page, .now = now};
+      break;
   }
   Actions out;
   played.state.core.step(event, out);
@@ -125,12 +135,18 @@ MessageId NodeTable::intern(const Message& msg) {
 std::uint64_t NodeTable::code(const Action& action) {
   struct Code {
     NodeTable& table;
-    std::uint64_t operator()(const Send& a) const { return std::uint64_t{a.to} << 4U | std::uint64_t{a.lane} << 8U | std::uint64_t{table.intern(a.msg)} << 16U; }
+    std::uint64_t operator()(const Send& a) const {
+      return std::uint64_t{a.to} << 4U | std::uint64_t{a.lane} << 8U | std::uint64_t{table.intern(a.msg)} << 16U;
+    }
     std::uint64_t operator()(const Install& a) const { return a.page << 4U | std::uint64_t{a.from} << 16U; }
-    std::uint64_t operator()(const Protect& a) const { return a.page << 4U | static_cast<std::uint64_t>(a.allow) << 16U; }
+    std::uint64_t operator()(const Protect& a) const {
+      return a.page << 4U | static_cast<std::uint64_t>(a.allow) << 16U;
+    }
     std::uint64_t operator()(const Wake& a) const { return std::uint64_t{a.who} << 16U; }
     std::uint64_t operator()(const Timer&) const { return 0; }
-    std::uint64_t operator()(const Abort& a) const { return std::uint64_t{a.who} << 16U | static_cast<std::uint64_t>(a.why) << 4U; }
+    std::uint64_t operator()(const Abort& a) const {
+      return std::uint64_t{a.who} << 16U | static_cast<std::uint64_t>(a.why) << 4U;
+    }
   };
   return action.index() | std::visit(Code{*this}, action);
 }
@@ -153,7 +169,8 @@ std::string NodeTable::check_digests() const {
   std::string wrong;
   played_.for_each([&](std::uint64_t key, const Outcome&) {
     const NodeState& state = states_[(key >> 32U) - 1];
-    if (wrong.empty() && state.twin != nullptr) wrong = compare(state, Stimulus::unpack(static_cast<std::uint32_t>(key)));
+    if (wrong.empty() && state.twin != nullptr)
+      wrong = compare(state, Stimulus::unpack(static_cast<std::uint32_t>(key)));
   });
   return wrong;
 }
@@ -169,7 +186,8 @@ std::string NodeTable::compare(const NodeState& state, const Stimulus& stimulus)
   if (digest(one.state) == digest(two.state) && words(one.todo) == words(two.todo)) return {};
   const bool received = stimulus.kind == Stimulus::Kind::received;
   return "two states of node " + std::to_string(state.core.config().self) + " have one digest but answer " +
-         (received ? text(messages_[stimulus.msg]) : "an event") + " differently:" + words(one.todo) + "\nand" + words(two.todo);
+         (received ? text(messages_[stimulus.msg]) : "an event") + " differently:" + words(one.todo) + "\nand" +
+         words(two.todo);
 }
 
 }  // namespace dsm::core::explorer

@@ -16,8 +16,8 @@
 
 namespace dsm::core::explorer {
 
-using NodeId = std::uint32_t;     // index of a node state
-using ListId = std::uint32_t;     // what is still to do, 0: nothing
+using NodeId = std::uint32_t;  // index of a node state
+using ListId = std::uint32_t;  // what is still to do, 0: nothing
 using MessageId = std::uint16_t;
 
 [[nodiscard]] std::uint64_t mix(std::uint64_t hash, std::uint64_t value);
@@ -108,7 +108,7 @@ class NodeTable {
   struct NodeState {
     Coherence core;
     Micros clock = 1;
-    bool ticking = false;             // a Timer is outstanding
+    bool ticking = false;               // a Timer is outstanding
     std::unique_ptr<Coherence> twin{};  // the same digest, reached in another way
     Micros twin_clock = 1;
   };

@@ -13,9 +13,16 @@ std::string about(Page page) { return "p" + std::to_string(page); }
 
 }  // namespace
 
-Talk::Talk(std::uint8_t nodes, Protocol protocol, Micros hold, Page pages) {
+Talk::Talk(std::uint8_t nodes, Protocol protocol, Micros hold, Page pages, Micros absence) {
   for (Node n = 0; n < nodes; ++n) {
-    cores_.emplace_back(Config{.self = n, .nodes = nodes, .pages = pages, .protocol = protocol, .waiters = 4, .requests = 8, .hold = hold});
+    cores_.emplace_back(Config{.self = n,
+                               .nodes = nodes,
+                               .pages = pages,
+                               .protocol = protocol,
+                               .waiters = 4,
+                               .requests = 8,
+                               .hold = hold,
+                               .absence = absence});
   }
 }
 
@@ -42,10 +49,14 @@ void Talk::fault_on(Lane lane, Node at, Page page, Access want, Waiter waiter) {
        "fault " + explorer::text(want) + " " + about(page));
 }
 
-void Talk::prefetch(Node at, Page page) { step(at, Prefetch{.page = page, .lane = 0, .now = now_}, "prefetch " + about(page)); }
+void Talk::prefetch(Node at, Page page) {
+  step(at, Prefetch{.page = page, .lane = 0, .now = now_}, "prefetch " + about(page));
+}
 void Talk::drop(Node at, Page page) { step(at, Drop{page}, "drop " + about(page)); }
 void Talk::write_back(Node at, Page page) { step(at, WriteBack{page}, "write back " + about(page)); }
 void Talk::lose(Node at, Node who) { step(at, PeerLost{who}, "loses " + std::to_string(who)); }
+
+void Talk::resume(Node at, Page page) { step(at, Resumed{.page = page, .now = now_}, "runs on, to " + about(page)); }
 
 void Talk::tick(Node at, Micros now) {
   now_ = now;
@@ -53,7 +64,8 @@ void Talk::tick(Node at, Micros now) {
 }
 
 void Talk::say(Node from, Node to, Lane lane, const Message& msg) {
-  step(to, Received{.from = from, .lane = lane, .msg = msg, .now = now_}, explorer::text(msg) + " from " + std::to_string(from));
+  step(to, Received{.from = from, .lane = lane, .msg = msg, .now = now_},
+       explorer::text(msg) + " from " + std::to_string(from));
 }
 
 void Talk::deliver(std::size_t index) {

@@ -21,7 +21,7 @@ namespace dsm::core::explorer {
 
 class Talk {
  public:
-  Talk(std::uint8_t nodes, Protocol protocol, Micros hold = 0, Page pages = 4);
+  Talk(std::uint8_t nodes, Protocol protocol, Micros hold = 0, Page pages = 4, Micros absence = 0);
 
   // What happens to node `at`. A waiter w asks on call lane w + 1 unless `lane` says otherwise.
   void fault(Node at, Page page, Access want, Waiter waiter = 0);
@@ -30,6 +30,7 @@ class Talk {
   void drop(Node at, Page page);
   void write_back(Node at, Page page);
   void tick(Node at, Micros now);
+  void resume(Node at, Page page);
   void lose(Node at, Node who);
   void say(Node from, Node to, Lane lane, const Message& msg);  // an invented message
 
@@ -40,8 +41,8 @@ class Talk {
   void settle();
 
   void at(Micros now) { now_ = now; }
-  [[nodiscard]] std::string text();                       // all since the last call
-  [[nodiscard]] unsigned messages();                      // sent since the last call
+  [[nodiscard]] std::string text();   // all since the last call
+  [[nodiscard]] unsigned messages();  // sent since the last call
   [[nodiscard]] bool quiet() const { return flights_.empty(); }
   [[nodiscard]] Coherence& core(Node node) { return cores_[node]; }
   [[nodiscard]] const Coherence& core(Node node) const { return cores_[node]; }

@@ -73,7 +73,9 @@ std::string variant(const testing::TestParamInfo<Explorer::ParamType>& param) {
   return std::string(dsm::core::name(protocol)) + (hold == 0 ? "" : "Held");
 }
 
-INSTANTIATE_TEST_SUITE_P(Walk, Explorer, testing::Combine(testing::Values(Protocol::migrate, Protocol::msi), testing::Values(0, 100)), variant);
+INSTANTIATE_TEST_SUITE_P(Walk, Explorer,
+                         testing::Combine(testing::Values(Protocol::migrate, Protocol::msi), testing::Values(0, 100)),
+                         variant);
 
 TEST(ExplorerMsi, ThreeNodesWithDropsAndPrefetches) {
   walk({.operations = 3, .retries = 1, .drops = 2, .prefetches = 1});

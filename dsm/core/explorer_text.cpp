@@ -9,13 +9,20 @@ std::string page_name(Page page) { return "p" + number(page); }
 
 std::string kind_name(Message::Kind kind) {
   switch (kind) {
-    case Message::Kind::want: return "want";
-    case Message::Kind::grant: return "grant";
-    case Message::Kind::recall: return "recall";
-    case Message::Kind::recalled: return "recalled";
-    case Message::Kind::invalidate: return "invalidate";
-    case Message::Kind::invalidated: return "invalidated";
-    case Message::Kind::write_back: return "write_back";
+    case Message::Kind::want:
+      return "want";
+    case Message::Kind::grant:
+      return "grant";
+    case Message::Kind::recall:
+      return "recall";
+    case Message::Kind::recalled:
+      return "recalled";
+    case Message::Kind::invalidate:
+      return "invalidate";
+    case Message::Kind::invalidated:
+      return "invalidated";
+    case Message::Kind::write_back:
+      return "write_back";
   }
   return "kind " + number(static_cast<unsigned>(kind));
 }
@@ -37,9 +44,12 @@ struct Wording {
 
 std::string text(Access access) {
   switch (access) {
-    case Access::none: return "none";
-    case Access::read: return "read";
-    case Access::write: return "write";
+    case Access::none:
+      return "none";
+    case Access::read:
+      return "read";
+    case Access::write:
+      return "write";
   }
   return "access " + number(static_cast<unsigned>(access));
 }
@@ -47,7 +57,8 @@ std::string text(Access access) {
 std::string text(const Message& msg) {
   using Kind = Message::Kind;
   std::string out = kind_name(msg.kind);
-  const bool about_access = msg.kind != Kind::invalidate && msg.kind != Kind::invalidated && msg.kind != Kind::write_back;
+  const bool about_access =
+      msg.kind != Kind::invalidate && msg.kind != Kind::invalidated && msg.kind != Kind::write_back;
   if (about_access) out += " " + text(msg.access);
   out += " " + page_name(msg.page);
   if (msg.kind != Kind::want) out += " #" + number(msg.seq);

@@ -37,7 +37,10 @@ std::uint64_t World::digest() const {
 }
 
 Rules::Rules(const Setup& setup)
-    : setup_(setup), traps_at_once_(setup.reduce && setup.threads == 1 && setup.prefetches == 0), ready_(setup.absence == 0 ? Thread::State::woken : Thread::State::resumed), nodes_(setup) {
+    : setup_(setup),
+      traps_at_once_(setup.reduce && setup.threads == 1 && setup.prefetches == 0),
+      ready_(setup.absence == 0 ? Thread::State::woken : Thread::State::resumed),
+      nodes_(setup) {
   for (Node from = 0; from < setup.nodes; ++from) {
     for (Node to = 0; to < setup.nodes; ++to) {
       if (from == to) continue;
@@ -53,7 +56,8 @@ Rules::Rules(const Setup& setup)
 std::uint8_t Rules::channel(Node from, Node to, Lane lane, bool answers) const {
   if (to >= setup_.nodes || from == to || lane > setup_.threads) return 0xff;
   const unsigned pair = from * (setup_.nodes - 1U) + to - (to > from ? 1U : 0U);
-  return static_cast<std::uint8_t>(pair * (1U + 2U * setup_.threads) + (lane == 0 ? 0U : 2U * lane - (answers ? 0U : 1U)));
+  return static_cast<std::uint8_t>(pair * (1U + 2U * setup_.threads) +
+                                   (lane == 0 ? 0U : 2U * lane - (answers ? 0U : 1U)));
 }
 
 World Rules::initial() const {
@@ -63,128 +67,6 @@ World Rules::initial() const {
     world.current[n].fill(1);  // all frames are zero, and so is what was "written last"
   }
   return world;
-}
-
-// ---- which steps there are ------------------------------------------------------------------------------------------
-
-void Rules::choices(const World& world, Choices& out) {
-  out.list.clear();
-  out.busy = out.cut_off = false;
-  for (Node n = 0; n < setup_.nodes; ++n) {
-    if (world.todo[n] != 0) {
-      out.list.push_back({.kind = Choice::Kind::act, .node = n});
-      out.busy = true;
-    } else {
-      add_events(world, n, out);
-    }
-  }
-  for (unsigned t = 0; t < unsigned{setup_.nodes} * setup_.threads; ++t) {
-    if (world.thread[t].state == ready_ && world.thread[t].owed == 0) add_retry(world, t, out);
-    if (world.thread[t].state == Thread::State::idle) add_operations(world, t, out);
-  }
-}
-
-void Rules::add_retry(const World& world, unsigned t, Choices& out) {
-  const Thread& thread = world.thread[t];
-  const auto node = static_cast<Node>(rank_of(t));
-  Choice choice{.kind = Choice::Kind::retry, .node = node, .thread = static_cast<std::uint8_t>(t)};
-  if (world.allow[node][thread.page] >= thread.want) {
-    out.list.push_back(choice);
-  } else if (world.retries >= setup_.retries) {
-    out.cut_off = true;
-    return;
-  } else {
-    add_trap(world, choice, thread.page, thread.want, out);
-  }
-  out.busy = true;
-}
-
-void Rules::add_operations(const World& world, unsigned t, Choices& out) {
-  const auto node = static_cast<Node>(rank_of(t));
-  Choice choice{.kind = Choice::Kind::operation, .node = node, .thread = static_cast<std::uint8_t>(t)};
-  for (std::uint8_t page = 0; page < setup_.pages; ++page) {
-    for (const Access want : {Access::read, Access::write}) {
-      choice.what.page = page;
-      choice.what.want = want;
-      if (world.allow[node][page] < want) {
-        add_trap(world, choice, page, want, out);
-      } else if (want == Access::write && !would_write_nothing_new(world, node, page)) {
-        out.list.push_back(choice);  // a read that needs no fault is no step: check_pages() looks at all of them
-      }
-    }
-  }
-}
-
-void Rules::add_trap(const World& world, Choice choice, std::uint8_t page, Access want, Choices& out) {
-  choice.what = {.page = page, .want = want};
-  if (!traps_at_once_) return out.list.push_back(choice);
-  if (world.todo[choice.node] == 0) add_fault(world, choice, page, want, out);
-}
-
-void Rules::add_fault(const World& world, Choice choice, std::uint8_t page, Access want, Choices& out) {
-  const auto thread = static_cast<std::uint8_t>(choice.thread % setup_.threads);
-  choice.what = {.kind = Stimulus::Kind::fault, .thread = thread, .lane = static_cast<Lane>(thread + 1), .page = page, .want = want};
-  add_event(world, choice, out);
-  choice.what.lane = 0;
-  if (setup_.any_lane) add_event(world, choice, out);
-}
-
-bool Rules::would_write_nothing_new(const World& world, Node node, unsigned page) const {
-  World after = world;
-  const std::string wrong = touch(after, node, page, Access::write);
-  return wrong.empty() && std::memcmp(&after, &world, sizeof(World)) == 0;
-}
-
-// The event, and the same one after a long time if that makes a difference.
-void Rules::add_event(const World& world, Choice choice, Choices& out) {
-  out.list.push_back(choice);
-  if (setup_.hold == 0 || choice.what.late != 0) return;
-  const Outcome soon = nodes_.play(world.node[choice.node], choice.what);
-  choice.what.late = 1;
-  const Outcome late = nodes_.play(world.node[choice.node], choice.what);
-  if (late.next != soon.next || late.todo != soon.todo) out.list.push_back(choice);
-}
-
-void Rules::add_events(const World& world, Node node, Choices& out) {
-  const std::size_t before = out.list.size();
-  Choice choice{.kind = Choice::Kind::event, .node = node};
-  std::array<bool, 256> seen{};  // only the front of a channel can be received
-  for (unsigned i = 0; i < world.flights; ++i) {
-    const Flight& flight = world.flight[i];
-    const Channel& from = channels_[flight.channel];
-    if (from.to != node || std::exchange(seen[flight.channel], true)) continue;
-    choice.channel = flight.channel;
-    choice.what = {.kind = Stimulus::Kind::received, .from = from.from, .lane = from.lane, .msg = flight.msg};
-    add_event(world, choice, out);
-  }
-  for (std::uint8_t t = 0; t < setup_.threads; ++t) {
-    choice.thread = static_cast<std::uint8_t>(node * setup_.threads + t);
-    const Thread& thread = world.thread[choice.thread];
-    if (thread.state == Thread::State::faulted) add_fault(world, choice, thread.page, thread.want, out);
-    if (thread.state != Thread::State::woken || ready_ == Thread::State::woken || thread.owed != 0) continue;
-    choice.what = {.kind = Stimulus::Kind::resumed, .thread = t, .page = thread.page};
-    add_event(world, choice, out);
-  }
-  choice.what = {.kind = Stimulus::Kind::tick, .late = 1};
-  if (nodes_.ticking(world.node[node])) add_event(world, choice, out);
-  out.busy = out.busy || out.list.size() != before;
-  add_extras(world, node, out);
-}
-
-void Rules::add_extras(const World& world, Node node, Choices& out) {
-  using Kind = Stimulus::Kind;
-  Choice choice{.kind = Choice::Kind::event, .node = node};
-  const auto add = [&](Kind kind, std::uint8_t page) {
-    choice.what = {.kind = kind, .page = page};
-    const Outcome outcome = nodes_.play(world.node[node], choice.what);
-    const bool ignored = outcome.next == world.node[node] && outcome.todo == 0;
-    if (!ignored) out.list.push_back(choice);
-  };
-  for (std::uint8_t page = 0; page < setup_.pages; ++page) {
-    if (world.drops < setup_.drops) add(Kind::drop, page);
-    if (world.write_backs < setup_.write_backs) add(Kind::write_back, page);
-    if (world.prefetches < setup_.prefetches) add(Kind::prefetch, page);
-  }
 }
 
 // ---- taking a step --------------------------------------------------------------------------------------------------
@@ -239,7 +121,8 @@ std::string Rules::run_thread(World& world, unsigned t) const {
 
 std::string Rules::touch(World& world, Node node, unsigned page, Access want) const {
   if (world.current[node][page] == 0) {
-    return node_name(node) + (want == Access::read ? " reads" : " writes") + " in " + name(page) + " and does not see the last write";
+    return node_name(node) + (want == Access::read ? " reads" : " writes") + " in " + name(page) +
+           " and does not see the last write";
   }
   if (want == Access::read) return {};
   for (unsigned n = 0; n < setup_.nodes; ++n) {
@@ -280,8 +163,10 @@ std::string Rules::send(World& world, Node node, const Send& action, MessageId m
   if (world.flights == max_flights) return "more messages are under way than the explorer has room for";
   unsigned place = 0;  // behind those of the same channel; the channels in order, so that equal worlds are equal bytes
   while (place < world.flights && world.flight[place].channel <= chan) ++place;
-  std::copy_backward(world.flight.begin() + place, world.flight.begin() + world.flights, world.flight.begin() + world.flights + 1);
-  if (action.lane != 0 && !is_answer(action.msg)) ++world.thread[unsigned{node} * setup_.threads + action.lane - 1U].owed;
+  std::copy_backward(world.flight.begin() + place, world.flight.begin() + world.flights,
+                     world.flight.begin() + world.flights + 1);
+  if (action.lane != 0 && !is_answer(action.msg))
+    ++world.thread[unsigned{node} * setup_.threads + action.lane - 1U].owed;
   const std::uint8_t current = action.msg.carries_page ? world.current[node][action.msg.page] : 0;
   world.flight[place] = {.channel = chan, .current = current, .msg = msg};
   ++world.flights;
@@ -310,12 +195,23 @@ std::string Rules::event(World& world, const Choice& choice) {
   world.node[node] = outcome.next;
   world.todo[node] = outcome.todo;
   switch (choice.what.kind) {
-    case Kind::fault: world.thread[unsigned{node} * setup_.threads + choice.what.thread].state = Thread::State::blocked; break;
-    case Kind::drop: ++world.drops; break;
-    case Kind::write_back: ++world.write_backs; break;
-    case Kind::prefetch: ++world.prefetches; break;
-    case Kind::resumed: world.thread[unsigned{node} * setup_.threads + choice.what.thread].state = Thread::State::resumed; break;
-    case Kind::tick: break;
+    case Kind::fault:
+      world.thread[unsigned{node} * setup_.threads + choice.what.thread].state = Thread::State::blocked;
+      break;
+    case Kind::drop:
+      ++world.drops;
+      break;
+    case Kind::write_back:
+      ++world.write_backs;
+      break;
+    case Kind::prefetch:
+      ++world.prefetches;
+      break;
+    case Kind::resumed:
+      world.thread[unsigned{node} * setup_.threads + choice.what.thread].state = Thread::State::resumed;
+      break;
+    case Kind::tick:
+      break;
     case Kind::received: {
       unsigned place = 0;
       while (world.flight[place].channel != choice.channel) ++place;
@@ -324,7 +220,8 @@ std::string Rules::event(World& world, const Choice& choice) {
       world.flight[--world.flights] = {};
       const Message& msg = nodes_.message(flight.msg);
       for (ListId list = outcome.todo; list != 0 && msg.carries_page; list = nodes_.rest(list)) {
-        if (std::holds_alternative<Install>(nodes_.head(list))) world.staged[node] = static_cast<std::uint8_t>(1 + 2 * msg.page + flight.current);
+        if (std::holds_alternative<Install>(nodes_.head(list)))
+          world.staged[node] = static_cast<std::uint8_t>(1 + 2 * msg.page + flight.current);
       }
       const Channel& from = channels_[choice.channel];
       if (from.lane == 0 || !from.answers) break;
@@ -344,7 +241,9 @@ std::string Rules::check(const World& world, const Choices& choices) const {
   if (!wrong.empty() || choices.busy || choices.cut_off) return wrong;
   for (unsigned t = 0; t < unsigned{setup_.nodes} * setup_.threads; ++t) {
     if (world.thread[t].state == Thread::State::idle) continue;
-    return node_name(rank_of(t)) + " waits for ever for " + (world.thread[t].owed != 0 ? "an answer on its call lane" : name(world.thread[t].page)) + ": nothing is under way any more";
+    return node_name(rank_of(t)) + " waits for ever for " +
+           (world.thread[t].owed != 0 ? "an answer on its call lane" : name(world.thread[t].page)) +
+           ": nothing is under way any more";
   }
   return check_rest(world);
 }
@@ -356,9 +255,11 @@ std::string Rules::check_pages(const World& world) const {
       const Access access = world.allow[n][page];
       if (access == Access::none) continue;
       ++(access == Access::write ? writers : readers);
-      if (world.current[n][page] == 0) return node_name(n) + " may read " + name(page) + " and would not see the last write";
+      if (world.current[n][page] == 0)
+        return node_name(n) + " may read " + name(page) + " and would not see the last write";
     }
-    if (writers > 1 || (writers == 1 && readers != 0)) return "one node may write " + name(page) + " while another may touch it";
+    if (writers > 1 || (writers == 1 && readers != 0))
+      return "one node may write " + name(page) + " while another may touch it";
     if (setup_.protocol == Protocol::migrate && writers + readers > 1) return "there are two copies of " + name(page);
   }
   return {};
@@ -372,13 +273,17 @@ std::string Rules::check_rest(const World& world) const {
     for (Node n = 0; n < setup_.nodes; ++n) {
       const View view = nodes_.core(world.node[n]).view(page);
       if (view.here != world.allow[n][page]) return node_name(n) + " is mistaken about its protection of " + name(page);
-      if (view.asked || view.waiting != 0) return node_name(n) + " still waits for " + name(page) + ", but nothing is under way";
+      if (view.asked || view.waiting != 0)
+        return node_name(n) + " still waits for " + name(page) + ", but nothing is under way";
       if (n == home || view.here == Access::none) continue;
-      const bool known = view.here == Access::write ? directory.owner == n : (directory.owner == n || (directory.copies >> n & 1U) != 0);
+      const bool known = view.here == Access::write ? directory.owner == n
+                                                    : (directory.owner == n || (directory.copies >> n & 1U) != 0);
       if (!known) return "the home has forgotten that " + node_name(n) + " holds " + name(page);
     }
-    if (directory.queued != 0 || directory.state == View::State::moving) return "the home of " + name(page) + " has requests left that nobody serves";
-    if (directory.owner == home && world.current[home][page] == 0) return "the last write of " + name(page) + " is lost";
+    if (directory.queued != 0 || directory.state == View::State::moving)
+      return "the home of " + name(page) + " has requests left that nobody serves";
+    if (directory.owner == home && world.current[home][page] == 0)
+      return "the last write of " + name(page) + " is lost";
   }
   return {};
 }

@@ -41,13 +41,14 @@ struct Thread {
 struct World {
   std::array<NodeId, max_nodes> node{};
   std::array<ListId, max_nodes> todo{};
-  std::array<std::uint8_t, max_nodes> staged{};  // bytes that came with the message in hand: 0 none, else 1 + 2 * page + current
+  std::array<std::uint8_t, max_nodes>
+      staged{};  // bytes that came with the message in hand: 0 none, else 1 + 2 * page + current
   std::array<std::array<Access, max_pages>, max_nodes> allow{};
   std::array<std::array<std::uint8_t, max_pages>, max_nodes> current{};
-  std::array<Thread, max_threads> thread{};      // node n's are n * threads ...
+  std::array<Thread, max_threads> thread{};                              // node n's are n * threads ...
   std::uint8_t retries = 0, drops = 0, write_backs = 0, prefetches = 0;  // used up
   std::uint8_t flights = 0;
-  std::array<std::uint8_t, 3> padding{};         // every byte counts in the digest
+  std::array<std::uint8_t, 3> padding{};  // every byte counts in the digest
   std::array<Flight, max_flights> flight{};
 
   [[nodiscard]] std::uint64_t digest() const;
@@ -58,9 +59,9 @@ struct Choice {
   enum class Kind : std::uint8_t { operation, retry, act, event };
   Kind kind{};
   std::uint8_t node = 0;
-  std::uint8_t thread = 0;  // operation, retry: index in World::thread
-  std::uint8_t channel = 0; // event, if a message is received
-  Stimulus what{};          // event; operation: page and want
+  std::uint8_t thread = 0;   // operation, retry: index in World::thread
+  std::uint8_t channel = 0;  // event, if a message is received
+  Stimulus what{};           // event; operation: page and want
 };
 
 struct Choices {

@@ -2,12 +2,13 @@
 
 CORE := dsm/core
 $(eval $(call library,core,$(patsubst %,$(CORE)/%.cpp,coherence state migrate msi sync)))
-$(eval $(call library,explorer,$(patsubst %,$(CORE)/%.cpp,explorer explorer_world explorer_node explorer_ladder explorer_talk explorer_text)))
+$(eval $(call library,explorer,$(patsubst %,$(CORE)/%.cpp,explorer explorer_choices explorer_world explorer_node explorer_ladder explorer_talk explorer_text)))
 
-core_tests := $(patsubst %,$(CORE)/%_test.cpp,coherence coherence_race coherence_bad migrate sync)
+core_tests := $(patsubst %,$(CORE)/%_test.cpp,coherence coherence_race coherence_hold coherence_bad migrate sync sync_walk)
 $(eval $(call test,core_test,$(core_tests),explorer core))
 $(eval $(call test,explorer_test,$(CORE)/explorer_test.cpp,explorer core))
 $(eval $(call test_long,explorer_long_test,$(CORE)/explorer_long_test.cpp,explorer core))
+$(eval $(call test_long,explorer_held_long_test,$(CORE)/explorer_held_long_test.cpp,explorer core))
 $(eval $(call test,mutants_test,$(CORE)/mutants_test.cpp))
 
 # ---- seeded bugs: each is the core with one text changed, linked with the tests that must find it ----

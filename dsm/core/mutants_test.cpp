@@ -93,7 +93,8 @@ TEST_P(Mutant, IsKilledAndTheSoundCoreIsNot) {
   if (!passed.contains(killer)) {
     const Outcome sound = run(folder + "sound", killer);
     ASSERT_TRUE(WIFEXITED(sound.status) && WEXITSTATUS(sound.status) == 0) << sound.output;
-    ASSERT_NE(sound.output.find("[  PASSED  ] 1 test."), std::string::npos) << "no test has this name\n" << sound.output;
+    ASSERT_NE(sound.output.find("[  PASSED  ] 1 test."), std::string::npos) << "no test has this name\n"
+                                                                            << sound.output;
     passed.insert(killer);
   }
   const Outcome mutated = run(folder + mutant + "/runner", killer);

@@ -31,7 +31,8 @@ using Kind = SyncMessage::Kind;
 std::string words(const SyncMessage& m) {
   static const char* const names[] = {"lock_want", "lock_grant", "lock_free", "barrier_arrive", "barrier_go"};
   const bool barrier = m.kind == Kind::barrier_arrive || m.kind == Kind::barrier_go;
-  return std::string(names[static_cast<unsigned>(m.kind)]) + (barrier ? " round " + std::to_string(m.round) : " " + std::to_string(m.lock)) +
+  return std::string(names[static_cast<unsigned>(m.kind)]) +
+         (barrier ? " round " + std::to_string(m.round) : " " + std::to_string(m.lock)) +
          (m.kind == Kind::lock_want || m.kind == Kind::lock_grant ? " of " + std::to_string(m.waiter) : "");
 }
 
@@ -39,9 +40,12 @@ std::string words(const SyncMessage& m) {
 class Talk {
  public:
   explicit Talk(std::uint8_t nodes) {
-    for (Node n = 0; n < nodes; ++n) nodes_.emplace_back(SyncConfig{.self = n, .nodes = nodes, .locks = 8, .waiters = 4});
+    for (Node n = 0; n < nodes; ++n)
+      nodes_.emplace_back(SyncConfig{.self = n, .nodes = nodes, .locks = 8, .waiters = 4});
   }
-  void want(Node at, LockId lock, Waiter waiter = 0) { step(at, LockWant{lock, waiter, static_cast<Lane>(waiter + 1)}); }
+  void want(Node at, LockId lock, Waiter waiter = 0) {
+    step(at, LockWant{lock, waiter, static_cast<Lane>(waiter + 1)});
+  }
   void free(Node at, LockId lock) { step(at, LockFree{lock}); }
   void arrive(Node at, Waiter waiter = 0) { step(at, BarrierArrive{waiter, static_cast<Lane>(waiter + 1)}); }
   void settle() {
@@ -177,28 +181,29 @@ bool refuses(const Sync& node, Node from, const SyncMessage& msg) {
 
 TEST(SyncBad, Locks) {
   Talk talk(3);
-  const SyncMessage want{.kind = Kind::lock_want, .lock = 0}, grant{.kind = Kind::lock_grant, .lock = 0}, free{.kind = Kind::lock_free, .lock = 0};
+  const SyncMessage want{.kind = Kind::lock_want, .lock = 0}, grant{.kind = Kind::lock_grant, .lock = 0},
+      free{.kind = Kind::lock_free, .lock = 0};
   EXPECT_FALSE(refuses(talk.node(0), 1, want));
-  EXPECT_TRUE(refuses(talk.node(1), 2, want));                                            // no home of it
-  EXPECT_TRUE(refuses(talk.node(0), 0, want));                                            // from itself
-  EXPECT_TRUE(refuses(talk.node(0), 3, want));                                            // from nobody
-  EXPECT_TRUE(refuses(talk.node(0), 1, {.kind = Kind::lock_want, .lock = 9}));            // no such lock
+  EXPECT_TRUE(refuses(talk.node(1), 2, want));                                  // no home of it
+  EXPECT_TRUE(refuses(talk.node(0), 0, want));                                  // from itself
+  EXPECT_TRUE(refuses(talk.node(0), 3, want));                                  // from nobody
+  EXPECT_TRUE(refuses(talk.node(0), 1, {.kind = Kind::lock_want, .lock = 9}));  // no such lock
   EXPECT_TRUE(refuses(talk.node(0), 1, {.kind = Kind::lock_want, .waiter = 4, .lock = 0}));
   EXPECT_TRUE(refuses(talk.node(0), 1, {.kind = static_cast<Kind>(5), .lock = 0}));
-  EXPECT_TRUE(refuses(talk.node(0), 1, free));                                            // not the holder
-  EXPECT_TRUE(refuses(talk.node(1), 0, grant));                                           // never wanted
+  EXPECT_TRUE(refuses(talk.node(0), 1, free));   // not the holder
+  EXPECT_TRUE(refuses(talk.node(1), 0, grant));  // never wanted
   talk.want(1, 0);
   EXPECT_FALSE(refuses(talk.node(1), 0, grant));
-  EXPECT_TRUE(refuses(talk.node(1), 2, grant));                                           // not from the home
+  EXPECT_TRUE(refuses(talk.node(1), 2, grant));  // not from the home
   EXPECT_TRUE(refuses(talk.node(1), 0, {.kind = Kind::lock_grant, .waiter = 1, .lock = 0}));
   EXPECT_TRUE(refuses(talk.node(1), 0, {.kind = Kind::lock_grant, .lock = 3}));
   talk.settle();
-  EXPECT_TRUE(refuses(talk.node(1), 0, grant));                                           // a second time
+  EXPECT_TRUE(refuses(talk.node(1), 0, grant));  // a second time
   EXPECT_TRUE(refuses(talk.node(0), 2, free));
   EXPECT_FALSE(refuses(talk.node(0), 1, free));
   talk.free(1, 0);
   talk.settle();
-  EXPECT_TRUE(refuses(talk.node(0), 1, free));                                            // a second time
+  EXPECT_TRUE(refuses(talk.node(0), 1, free));  // a second time
 }
 
 TEST(SyncBad, TheSameThreadTwiceInOneQueue) {

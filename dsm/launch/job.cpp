@@ -3,49 +3,15 @@
 #include <fmt/format.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/wait.h>
 
 #include <algorithm>
 
 namespace dsm::launch {
 namespace {
 
-int code_of(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
-
-// A signal that a program brings upon itself; ours never look like it.
-bool is_crash(int status) {
-  if (!WIFSIGNALED(status)) return false;
-  const int signo = WTERMSIG(status);
-  return signo == SIGSEGV || signo == SIGBUS || signo == SIGILL || signo == SIGFPE || signo == SIGABRT ||
-         signo == SIGTRAP;
-}
-
 std::string seconds(milliseconds time) { return fmt::format("{:g} s", static_cast<double>(time.count()) / 1000); }
 
 }  // namespace
-
-std::string signal_name(int signo) {
-  const char* name = sigabbrev_np(signo);
-  return name != nullptr ? fmt::format("SIG{}", name) : fmt::format("signal {}", signo);
-}
-
-std::string describe_status(int wait_status) {
-  if (!WIFSIGNALED(wait_status)) return fmt::format("exit code {}", WEXITSTATUS(wait_status));
-  return fmt::format("killed by signal {} ({}){}", WTERMSIG(wait_status), signal_name(WTERMSIG(wait_status)),
-                     WCOREDUMP(wait_status) ? ", core dumped" : "");
-}
-
-std::string rank_list(const std::vector<int>& ranks) {
-  std::string out = ranks.size() == 1 ? "rank " : "ranks ";
-  for (std::size_t i = 0; i < ranks.size();) {
-    std::size_t last = i;
-    while (last + 1 < ranks.size() && ranks[last + 1] == ranks[last] + 1) ++last;
-    out += fmt::format("{}{}", i == 0 ? "" : ", ", ranks[i]);
-    if (last > i) out += fmt::format("-{}", ranks[last]);
-    i = last + 1;
-  }
-  return out;
-}
 
 Job::Job(Config config, Time now) : config_(std::move(config)), ranks_(config_.hosts.size()) {
   if (config_.timeout) timeout_at_ = now + *config_.timeout;

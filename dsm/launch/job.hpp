@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "dsm/launch/status.hpp"
 #include "dsm/net/rendezvous.hpp"
 
 namespace dsm::launch {
@@ -130,11 +131,5 @@ class Job {
   bool welcomed_ = false, stopping_ = false, timed_out_ = false, agent_gone_ = false, gave_up_ = false;
   int interrupted_by_ = 0;
 };
-
-// "rank 2", "ranks 0-2, 5".
-[[nodiscard]] std::string rank_list(const std::vector<int>& ranks);
-// "exit code 3", "killed by signal 9 (SIGKILL)".
-[[nodiscard]] std::string describe_status(int wait_status);
-[[nodiscard]] std::string signal_name(int signo);
 
 }  // namespace dsm::launch

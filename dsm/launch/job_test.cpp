@@ -368,11 +368,5 @@ TEST(Job, ManyFailuresAreSummedUp) {
   EXPECT_EQ(s.job.summary().back(), "17 more ranks failed too");
 }
 
-TEST(Job, RankLists) {
-  EXPECT_EQ(rank_list({3}), "rank 3");
-  EXPECT_EQ(rank_list({0, 1}), "ranks 0-1");
-  EXPECT_EQ(rank_list({0, 2, 3, 4, 9}), "ranks 0, 2-4, 9");
-}
-
 }  // namespace
 }  // namespace dsm::launch

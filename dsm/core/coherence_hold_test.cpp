@@ -1,0 +1,155 @@
+// A granted page stays until the instruction that asked for it has had its turn: when, for how long, and not for ever.
+#include <gtest/gtest.h>
+
+#include "dsm/core/explorer_talk.hpp"
+
+namespace {
+
+using dsm::core::Access;
+using dsm::core::Protocol;
+using dsm::core::explorer::Talk;
+
+constexpr Access none = Access::none, read = Access::read, write = Access::write;
+
+void has(Talk& talk, dsm::core::Node node, dsm::core::Page page, Access access) {
+  talk.fault(node, page, access);
+  talk.settle();
+  ASSERT_EQ(talk.core(node).view(page).here, access);
+  (void)talk.text();
+  (void)talk.messages();
+}
+
+TEST(CoherenceHold, AGrantedPageStaysForAMoment) {
+  for (const Protocol protocol : {Protocol::migrate, Protocol::msi}) {
+    Talk talk(3, protocol, 100);
+    talk.at(1000);
+    has(talk, 1, 0, write);
+    talk.fault(2, 0, write);
+    talk.arrive(2, 0);
+    (void)talk.text();
+    talk.at(1040);
+    talk.arrive(0, 1);
+    EXPECT_EQ(talk.text(), "1: recall none p0 #2 from 0\n     timer 1100\n");
+    talk.tick(1, 1100);
+    EXPECT_EQ(talk.text(), "1: tick\n     protect p0 none\n     send recalled none p0 #2 +page -> 0 on 0\n");
+  }
+}
+
+TEST(CoherenceHold, ALateRecallIsObeyedAtOnce) {
+  Talk talk(3, Protocol::msi, 100);
+  talk.at(1000);
+  has(talk, 1, 0, write);
+  talk.fault(2, 0, read);
+  talk.arrive(2, 0);
+  (void)talk.text();
+  talk.at(1100);
+  talk.arrive(0, 1);
+  EXPECT_EQ(talk.text(),
+            "1: recall read p0 #2 from 0\n     protect p0 read\n     send recalled read p0 #2 +page -> 0 on 0\n");
+}
+
+TEST(CoherenceHold, ACopyIsHeldToo) {
+  Talk talk(3, Protocol::msi, 100);
+  talk.at(1000);
+  has(talk, 1, 0, read);
+  talk.fault(2, 0, write);
+  talk.arrive(2, 0);
+  (void)talk.text();
+  talk.arrive(0, 1);
+  talk.tick(1, 1050);  // too early: does no harm
+  talk.tick(1, 1100);
+  talk.tick(1, 1200);  // one too many: neither
+  EXPECT_EQ(talk.text(), R"(1: invalidate p0 #1 from 0
+     timer 1100
+1: tick
+     timer 1100
+1: tick
+     protect p0 none
+     send invalidated p0 #1 -> 0 on 0
+1: tick
+)");
+}
+
+TEST(CoherenceHold, TheHomeHoldsItsOwn) {
+  for (const Protocol protocol : {Protocol::migrate, Protocol::msi}) {
+    Talk talk(2, protocol, 100);
+    talk.at(1000);
+    has(talk, 0, 0, write);
+    talk.fault(1, 0, write);
+    (void)talk.text();
+    talk.arrive(1, 0);
+    EXPECT_EQ(talk.text(), "0: want write p0 from 1\n     timer 1100\n");
+    talk.tick(0, 1100);
+    talk.settle();
+    EXPECT_EQ(talk.core(1).view(0).here, write);
+    EXPECT_EQ(talk.core(0).view(0).here, none);
+  }
+}
+
+TEST(CoherenceHold, WhatOvertookItsGrantIsHeldFromTheInstall) {
+  Talk talk(3, Protocol::msi, 100);
+  talk.at(1000);
+  talk.fault(1, 0, write);
+  talk.arrive(1, 0);
+  talk.fault(2, 0, write);
+  talk.arrive(2, 0);
+  talk.arrive_on(0, 0, 1);
+  (void)talk.text();
+  talk.at(5000);
+  talk.arrive_on(1, 0, 1);
+  EXPECT_EQ(talk.text(), R"(1: grant write p0 #2 +page from 0
+     install p0
+     protect p0 write
+     wake 0
+     timer 5100
+)");
+}
+
+// The woken thread may be preempted before it runs: the hold counts from when it says so.
+TEST(CoherenceHold, AThreadThatIsLateHasItsMomentToo) {
+  for (const Protocol protocol : {Protocol::migrate, Protocol::msi}) {
+    Talk talk(3, protocol, 100, 4, 5000);
+    talk.at(1000);
+    has(talk, 1, 0, write);
+    talk.fault(2, 0, write);
+    talk.arrive(2, 0);
+    (void)talk.text();
+    talk.at(1040);
+    talk.arrive(0, 1);
+    EXPECT_EQ(talk.text(), "1: recall none p0 #2 from 0\n     timer 6000\n");
+    talk.at(1500);
+    talk.resume(1, 0);
+    EXPECT_EQ(talk.text(), "1: runs on, to p0\n     timer 1600\n");
+    talk.tick(1, 1600);
+    EXPECT_EQ(talk.text(), "1: tick\n     protect p0 none\n     send recalled none p0 #2 +page -> 0 on 0\n");
+  }
+}
+
+TEST(CoherenceHold, AThreadThatNeverRunsDoesNotKeepThePage) {
+  Talk talk(3, Protocol::msi, 100, 4, 5000);
+  talk.at(1000);
+  has(talk, 1, 0, write);
+  talk.fault(2, 0, write);
+  talk.arrive(2, 0);
+  talk.arrive(0, 1);
+  talk.tick(1, 6000);
+  talk.settle();
+  EXPECT_EQ(talk.core(2).view(0).here, write);
+}
+
+// An instruction that touches two pages: the first is kept while the second is fetched.
+TEST(CoherenceHold, APageIsKeptForAnInstructionThatNeedsTwo) {
+  Talk talk(3, Protocol::msi, 100);
+  talk.at(1000);
+  has(talk, 1, 0, write);
+  talk.fault(1, 2, write);  // the same thread and instruction, another page
+  talk.fault(2, 0, write);
+  talk.arrive(2, 0);
+  talk.at(1150);
+  talk.arrive(0, 1);
+  EXPECT_EQ(talk.core(1).view(0).here, write);
+  talk.tick(1, 1'000'000);  // but not for ever
+  EXPECT_EQ(talk.core(1).view(0).here, none);
+}
+
+}  // namespace
