@@ -1,7 +1,10 @@
 // What the cores want done, done: under the lock, in order. And what follows when the lock has been let go.
+#include <sys/socket.h>
 #include <sys/timerfd.h>
 
 #include <cstring>
+#include <limits>
+#include <utility>
 
 #include "dsm/node/node.hpp"
 
@@ -34,7 +37,8 @@ void Node::carry_out(Errand& errand) noexcept {
       const itimerspec when{{}, {static_cast<time_t>(timer->at / 1000000), static_cast<long>(timer->at % 1000000) * 1000 + 1}};
       ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
     } else if (const auto* abort = std::get_if<core::Abort>(&action)) {
-      abort_job(*abort);
+      errand.failed = true;
+      errand.failure = *abort;
     }
   }
   actions_.clear();
@@ -50,7 +54,8 @@ void Node::carry_out_sync(Errand& errand) noexcept {
     } else if (const auto* woken = std::get_if<core::Wake>(&action)) {
       wake(woken->who, errand);
     } else if (const auto* abort = std::get_if<core::Abort>(&action)) {
-      abort_job(*abort);
+      errand.failed = true;
+      errand.failure = *abort;
     }
   }
   sync_actions_.clear();
@@ -72,7 +77,10 @@ void Node::send(core::Node to, core::Lane lane, bool request, const net::FrameHe
   port.sending.lock();
   const bool queued = port.channel->queue(header, body);
   port.sending.unlock();
-  if (!queued) return abort_job(core::Abort{core::Abort::Why::bad_message, to});  // it asks, and never reads the answers
+  if (!queued) {  // it asks, and never reads the answers
+    errand.failed = true;
+    errand.failure = core::Abort{core::Abort::Why::bad_message, to};
+  }
   for (std::size_t i = 0; i < errand.port_count; ++i) {
     if (errand.ports[i] == &port) return;
   }
@@ -118,20 +126,28 @@ void Node::publish(core::Page page) noexcept {
   publisher_.page(page, view.state, view.owner);
 }
 
-void Node::abort_job(core::Abort abort) noexcept {
-  lost_.store(true, std::memory_order_release);
-  tell({abort.why == core::Abort::Why::peer_lost ? net::Report::Phase::lost_peer : net::Report::Phase::bad_peer, abort.who});
+void Node::declare_lost(core::Abort why) noexcept {
+  if (lost_.exchange(true, std::memory_order_acq_rel)) return;
+  tell({why.why == core::Abort::Why::peer_lost ? net::Report::Phase::lost_peer : net::Report::Phase::bad_peer, why.who});
   for (Seat& seat : seats_) seat.gate.nudge();
+  seats_left_.fetch_add(1, std::memory_order_release);
+  futex_wake(seats_left_, std::numeric_limits<int>::max());
+  // Threads that wait for an answer of a rank that is well, and itself waits for the lost one: for them it ends, too. The
+  // other end notices nothing.
+  for (const net::Link& link : mesh_.links) {
+    for (const auto& channel : link.calls) ::shutdown(channel->fd(), SHUT_RD);
+  }
 }
 
 void Node::send_off(Errand& errand) noexcept {
   for (std::size_t i = 0; i < errand.port_count; ++i) flush(*errand.ports[i]);
   errand.port_count = 0;
-  if (!errand.all_ports) return;
-  errand.all_ports = false;
-  for (const auto& port : ports_) {
-    if (port != nullptr) flush(*port);
+  if (std::exchange(errand.all_ports, false)) {
+    for (const auto& port : ports_) {
+      if (port != nullptr) flush(*port);
+    }
   }
+  if (std::exchange(errand.failed, false)) declare_lost(errand.failure);
 }
 
 void Node::flush(Port& port) noexcept {
@@ -139,7 +155,8 @@ void Node::flush(Port& port) noexcept {
   const net::Io result = port.channel->flush();
   const bool blocked = result == net::Io::again;
   if (blocked != port.watching_output) watch(port, blocked);
-  port.sending.unlock();  // a connection that broke is found by the service thread, which reads it
+  if (result == net::Io::broken) ::shutdown(port.channel->fd(), SHUT_RDWR);  // the service thread will find its end
+  port.sending.unlock();
 }
 
 void Node::tell(net::Report report) noexcept {

@@ -129,8 +129,8 @@ char* dsm_init(int, char**) {
   }
   const char* rank = std::getenv("DSMEXEC_RANKID");
   try {
-    job = make_job().release();
     ipc::check(::pthread_atfork(nullptr, nullptr, forget_in_child) == 0 ? 0 : -1, "pthread_atfork");
+    job = make_job().release();
   } catch (const std::system_error& e) {
     std::fprintf(stderr, "dsm: rank %s: %s\n", rank == nullptr ? "0" : rank, e.what());
     errno = e.code().value();
@@ -181,9 +181,7 @@ void* dsm_alloc(size_t bytes) {
 }
 
 int dsm_barrier(void) {
-  if (job == nullptr) return result(ENOTCONN);
-  job->node->barrier();
-  return 0;
+  return result(job == nullptr ? ENOTCONN : job->node->barrier());
 }
 
 int dsm_lock(unsigned id) { return result(job == nullptr ? ENOTCONN : job->node->acquire(id)); }

@@ -59,21 +59,31 @@ class FutexLock {
   std::atomic<std::uint32_t> word_{0};  // 0 free, 1 held, 2 held and somebody may be asleep
 };
 
-// One thread waits until another one opens it.
+// One thread waits until another one opens it. Bit 0 of the word: open; the rest counts nudges, so that a nudge between a
+// look at the world and the wait is not lost.
 class Gate {
  public:
   void close() noexcept { word_.store(0, std::memory_order_relaxed); }
   void open() noexcept {
-    word_.store(1, std::memory_order_release);
+    word_.fetch_or(1, std::memory_order_release);
     futex_wake(word_, 1);
   }
-  // Lets the one who waits look about, and wait again.
-  void nudge() noexcept { futex_wake(word_, 1); }
   // For the thread that will itself pass: no system call.
-  void open_for_self() noexcept { word_.store(1, std::memory_order_relaxed); }
-  [[nodiscard]] bool is_open() const noexcept { return word_.load(std::memory_order_acquire) != 0; }
-  // Until it is open, or a signal came, or for no reason: the caller looks again.
-  void wait_once() noexcept { futex_wait(word_, 0); }
+  void open_for_self() noexcept { word_.fetch_or(1, std::memory_order_relaxed); }
+  // Lets the one who waits look about, and wait again.
+  void nudge() noexcept {
+    word_.fetch_add(2, std::memory_order_release);
+    futex_wake(word_, 1);
+  }
+  // Returns when it is open, or when `give_up` is set and somebody nudges: true if open.
+  bool wait(const std::atomic<bool>& give_up) noexcept {
+    for (;;) {
+      const std::uint32_t seen = word_.load(std::memory_order_acquire);
+      if ((seen & 1U) != 0) return true;
+      if (give_up.load(std::memory_order_acquire)) return false;
+      futex_wait(word_, seen);
+    }
+  }
 
  private:
   std::atomic<std::uint32_t> word_{0};

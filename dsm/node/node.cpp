@@ -4,6 +4,8 @@
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <stdexcept>
 
 #include "ipc/error.hpp"
@@ -24,6 +26,7 @@ core::Config core_config(const net::Mesh& mesh, const Node::Options& options, st
                       .nodes = static_cast<std::uint8_t>(ranks),
                       .pages = static_cast<core::Page>(options.pages),
                       .protocol = options.protocol,
+                      .requests = static_cast<std::uint16_t>(ranks * core::max_waiters),  // all threads of all others
                       .hold = options.hold,
                       .absence = 500 * options.hold};
 }
@@ -85,19 +88,19 @@ void Node::start(pager::Pager& pager) {
 
 void Node::finalize() {
   barrier();
+  for (const auto& word : seats_free_) {
+    if (~word.load(std::memory_order_acquire) == 0) continue;
+    std::fprintf(stderr, "dsm: rank %d: dsm_finalize while another thread still uses the region or waits in a dsm_ call; join it first\n", mesh_.rank);
+    std::abort();
+  }
   Errand errand;
-  {
-    const Guard guard(*this);
+  begin(errand, [&] {
     net::FrameHeader bye{};
     bye.kind = static_cast<std::uint8_t>(net::FrameKind::bye);
     for (int peer = 0; peer < ranks_; ++peer) {
       if (peer != mesh_.rank) send(static_cast<core::Node>(peer), 0, false, bye, nullptr, errand);
     }
-  }
-  {
-    const Undisturbed undisturbed(*this, errand);
-    send_off(errand);
-  }
+  });
   finalizing_.store(true, std::memory_order_release);
   const std::uint64_t one = 1;
   ipc::check(::write(stop_.get(), &one, sizeof one), "write to an eventfd");

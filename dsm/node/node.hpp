@@ -10,6 +10,8 @@
 // mprotect was last told. Under the lock: mprotect, a copy of one page, queueing of frames, waking. Never under it: sending,
 // receiving, waiting, and touching the application's view.
 //
+// `telling_`, for the connection to the coordinator, is taken alone.
+//
 // Each channel that several threads send on has a `sending` lock, taken under `lock_` to put a frame in its queue, and
 // alone to send what is queued. So frames of one channel are sent in the order in which the core wanted them.
 //
@@ -20,11 +22,13 @@
 // lane; no service thread ever needs one, and a thread that finds none free asks on the service lane instead of waiting.
 // The core's own promise, that every request is answered when all answer, is what dsm/core's explorer has checked.
 //
-// A thread inside a lock has all signals blocked: in the handler by sa_mask, in an API call by Guard. So no signal handler
+// A thread inside a lock has all signals blocked: in the handler by sa_mask, in an API call by Undisturbed. So no signal handler
 // can touch the region, fault, and wait for a lock that its own thread holds.
 //
 // The service thread does not allocate: the application may have faulted inside malloc, on a lock that malloc would want.
 #pragma once
+#include <pthread.h>
+
 #include <array>
 #include <atomic>
 #include <memory>
@@ -66,10 +70,11 @@ class Node final : public pager::FaultSink {
   // Makes the page accessible to this thread's next try. All signals are blocked. async-signal-safe: yes.
   void on_fault(core::Page page, core::Access want, std::uintptr_t pc) noexcept override;
 
-  // 0, or an errno: EINVAL (no such id), EDEADLK (held by this thread), EPERM (not held by this thread).
+  // 0, or an errno: EINVAL (no such id), EDEADLK (held by this thread), EPERM (not held by this thread),
+  // EAGAIN (too many threads of this rank wait).
   int acquire(core::LockId id) noexcept;
   int release(core::LockId id) noexcept;
-  void barrier() noexcept;
+  int barrier() noexcept;  // EBUSY: another thread of this rank is in it
 
   // A barrier, then goodbyes: returns when all ranks have said theirs, and the service thread has ended. Should one never
   // come, dsmexec ends the job: it has a deadline for this phase.
@@ -112,6 +117,8 @@ class Node final : public pager::FaultSink {
     std::size_t port_count = 0;
     bool all_ports = false;                  // more than the list holds
     bool in_handler = false;                 // all signals are blocked already
+    bool failed = false;                     // the core has said ...
+    core::Abort failure{};                   // ... this
   };
 
   // All signals blocked, so that a port's lock or lock_ may be taken.
@@ -125,24 +132,36 @@ class Node final : public pager::FaultSink {
     std::optional<ipc::ScopedMask> mask_;
   };
 
-  // Holds lock_ with all signals blocked.
-  class Guard {
+  // No cancellation (pthread_cancel(3)): a thread that stores to memory does not expect to be unwound there, nor can it be,
+  // out of a handler.
+  class Uncancelled {
    public:
-    explicit Guard(Node& node) noexcept : mask_(node.all_signals_), node_(node) { node_.lock_.lock(); }
-    ~Guard() { node_.lock_.unlock(); }
-    Guard(const Guard&) = delete;
-    Guard& operator=(const Guard&) = delete;
+    Uncancelled() noexcept { ::pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
+    ~Uncancelled() { ::pthread_setcancelstate(before_, nullptr); }
+    Uncancelled(const Uncancelled&) = delete;
+    Uncancelled& operator=(const Uncancelled&) = delete;
 
    private:
-    ipc::ScopedMask mask_;
-    Node& node_;
+    int before_ = 0;
   };
 
   // the thread that waits (wait.cpp)
-  void take_place(Errand& errand) noexcept;    // a seat, and a lane if one is free
+  enum class For : std::uint8_t { fault, sync };
+  // A seat, and a lane if one is free. The first word of the bitmap is for faults only: what they wait for depends on
+  // service threads alone, while who waits for a lock may wait for a thread that needs a seat itself. So for a fault it
+  // waits until there is one; otherwise false if there is none.
+  [[nodiscard]] bool take_place(Errand& errand, For what) noexcept;
   void leave_place(Errand& errand) noexcept;
   // Sends what the errand says, does its calls, and waits until the seat's gate opens.
   void see_through(Errand& errand) noexcept;
+  template <class Step>
+  void begin(Errand& errand, const Step& step) noexcept {  // under lock_, all signals blocked until all is sent
+    const Undisturbed undisturbed(*this, errand);
+    lock_.lock();
+    step();
+    lock_.unlock();
+    send_off(errand);
+  }
   void do_calls(Errand& errand) noexcept;
   void resume(Errand& errand, core::Page page, core::Access want) noexcept;
   void await_answer(core::Node peer, Errand& errand) noexcept;
@@ -163,10 +182,11 @@ class Node final : public pager::FaultSink {
       }
     }
   }
-  void abort_job(core::Abort abort) noexcept;
   void publish(core::Page page) noexcept;
   // after it
   void send_off(Errand& errand) noexcept;
+  // The job has failed, as far as this rank can see. The first call tells the coordinator, and wakes all who wait.
+  void declare_lost(core::Abort why) noexcept;
   void flush(Port& port) noexcept;
 
   // the service thread (service.cpp)
@@ -208,7 +228,8 @@ class Node final : public pager::FaultSink {
   std::array<bool, core::max_ranks> said_bye_{};  // service thread only
   std::atomic<bool> lost_{false};
   std::atomic<bool> finalizing_{false};
-  FutexLock telling_;
+  std::atomic<bool> in_barrier_{false};
+  FutexLock telling_;  // the coordinator's channel, for sending
   ipc::Fd epoll_, timer_, stop_;
   std::thread service_;
 };

@@ -1,4 +1,6 @@
 // The service thread: answers the other ranks, while the application computes.
+#include <sched.h>
+#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
@@ -19,6 +21,7 @@ void drain(int fd) noexcept {
 // more. Who asks for a shorter slice of its own (sched_setattr(2), since Linux 6.12; needs no privilege) is let in
 // sooner. Older kernels take the value and do nothing with it.
 void ask_for_short_waits() noexcept {
+  if (::sched_getscheduler(0) != SCHED_OTHER) return;
   struct {
     std::uint32_t size, policy;
     std::uint64_t flags;
@@ -32,9 +35,29 @@ void ask_for_short_waits() noexcept {
   ::syscall(SYS_sched_setattr, 0, &attributes, 0U);
 }
 
+// SIGSEGV too, past the pager that keeps it open in all other threads: this one takes part in no fault, and a signal sent
+// to the process must not run the application's handler here, under the lock.
+void block_all_signals() noexcept {
+  const std::uint64_t all = ~std::uint64_t{0};
+  ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, nullptr, sizeof all);
+}
+
+bool is_request(const net::FrameHeader& header) noexcept {
+  using core::Message;
+  using core::SyncMessage;
+  if (header.kind == static_cast<std::uint8_t>(net::FrameKind::coherence)) {
+    const auto op = static_cast<Message::Kind>(header.op);
+    return op == Message::Kind::want || op == Message::Kind::recall || op == Message::Kind::invalidate;
+  }
+  const auto op = static_cast<SyncMessage::Kind>(header.op);
+  return header.kind == static_cast<std::uint8_t>(net::FrameKind::sync) &&
+         (op == SyncMessage::Kind::lock_want || op == SyncMessage::Kind::barrier_arrive);
+}
+
 }  // namespace
 
 void Node::serve() noexcept {
+  block_all_signals();
   ask_for_short_waits();
   std::array<epoll_event, 64> events{};
   core::Micros last_busy = 0;
@@ -87,6 +110,7 @@ bool Node::handle(Port& port, const net::FrameHeader& header, const std::uint8_t
   Errand errand;
   errand.body = body;
   bool understood = false;
+  if (port.lane != 0 && !is_request(header)) return false;  // there the peer asks, and we answer
   switch (static_cast<net::FrameKind>(header.kind)) {
     case net::FrameKind::coherence: understood = receive_coherence(port.peer, port.lane, header, errand); break;
     case net::FrameKind::sync: understood = receive_sync(port.peer, port.lane, header, errand); break;
@@ -104,13 +128,10 @@ bool Node::handle(Port& port, const net::FrameHeader& header, const std::uint8_t
 void Node::peer_gone(Port& port, core::Abort::Why why) noexcept {
   port.gone = true;
   ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, port.channel->fd(), nullptr);
-  if (why == core::Abort::Why::peer_lost) {
-    // The goodbye travels on the service lane, and this may be another one: look there first.
-    Port& service = *ports_[port.peer];
-    if (&service != &port) serve_port(service);
-    if (said_bye_[port.peer]) return;
-  }
-  if (!lost_.load(std::memory_order_acquire)) abort_job({why, port.peer});
+  // The goodbye travels on the service lane, and TCP keeps no order between connections: the end of another lane says
+  // nothing. If the peer is dead its service lane ends, too.
+  if (why == core::Abort::Why::peer_lost && (port.lane != 0 || said_bye_[port.peer])) return;
+  declare_lost({why, port.peer});
 }
 
 // Called with port.sending held.

@@ -3,6 +3,8 @@
 #include <signal.h>
 #include <time.h>
 
+#include <limits>
+
 #include "dsm/node/node.hpp"
 
 namespace dsm::node {
@@ -19,19 +21,20 @@ core::Micros now_us() noexcept {
 // ---- a page fault ----
 
 void Node::on_fault(core::Page page, core::Access want, std::uintptr_t pc) noexcept {
+  const Uncancelled uncancelled;
   publisher_.count(want == core::Access::write ? &Counters::write_faults : &Counters::read_faults);
   publisher_.begin_wait(RankState::fault, page);
   Errand errand;
   errand.in_handler = true;
-  take_place(errand);
+  if (!take_place(errand, For::fault)) stuck();
   const core::Site site = static_cast<core::Site>(::pthread_self()) * 0x9e3779b97f4a7c15U ^ pc;  // this thread, here
-  lock_.lock();
-  Seat& seat = seats_[errand.self];
-  seat.page = page;
-  seat.asking = seat.away = false;
-  core_.step(core::Fault{page, want, errand.self, errand.lane, site, now_us()}, actions_);
-  carry_out(errand);
-  lock_.unlock();
+  begin(errand, [&] {
+    Seat& seat = seats_[errand.self];
+    seat.page = page;
+    seat.asking = seat.away = false;
+    core_.step(core::Fault{page, want, errand.self, errand.lane, site, now_us()}, actions_);
+    carry_out(errand);
+  });
   see_through(errand);
   publisher_.end_wait();
   resume(errand, page, want);
@@ -57,16 +60,16 @@ int Node::acquire(core::LockId id) noexcept {
   if (id >= lock_owners_.size()) return EINVAL;
   const int self = static_cast<int>(::syscall(SYS_gettid));
   if (lock_owners_[id].load(std::memory_order_relaxed) == self) return EDEADLK;
+  const Uncancelled uncancelled;
+  Errand errand;
+  if (!take_place(errand, For::sync)) return EAGAIN;
   publisher_.count(&Counters::lock_waits);
   publisher_.begin_wait(RankState::lock, id);
-  Errand errand;
-  take_place(errand);
-  {
-    const Guard guard(*this);
+  begin(errand, [&] {
     seats_[errand.self].asking = seats_[errand.self].away = false;
     sync_.step(core::LockWant{id, errand.self, errand.lane}, sync_actions_);
     carry_out_sync(errand);
-  }
+  });
   see_through(errand);
   lock_owners_[id].store(self, std::memory_order_relaxed);
   publisher_.end_wait();
@@ -78,49 +81,42 @@ int Node::release(core::LockId id) noexcept {
   if (id >= lock_owners_.size()) return EINVAL;
   if (lock_owners_[id].load(std::memory_order_relaxed) != static_cast<int>(::syscall(SYS_gettid))) return EPERM;
   lock_owners_[id].store(0, std::memory_order_relaxed);
+  const Uncancelled uncancelled;
   Errand errand;
-  {
-    const Guard guard(*this);
+  begin(errand, [&] {
     sync_.step(core::LockFree{id}, sync_actions_);
     carry_out_sync(errand);
-  }
-  const Undisturbed undisturbed(*this, errand);
-  send_off(errand);
+  });
   return 0;
 }
 
-void Node::barrier() noexcept {
+int Node::barrier() noexcept {
+  if (in_barrier_.exchange(true, std::memory_order_acquire)) return EBUSY;
+  const Uncancelled uncancelled;
+  Errand errand;
+  if (!take_place(errand, For::fault)) stuck();  // one thread of a rank: it cannot starve the faults
   publisher_.count(&Counters::barriers);
   publisher_.begin_wait(RankState::barrier, publisher_.counters().barriers.load(std::memory_order_relaxed));
-  Errand errand;
-  take_place(errand);
-  {
-    const Guard guard(*this);
+  begin(errand, [&] {
     seats_[errand.self].asking = seats_[errand.self].away = false;
     sync_.step(core::BarrierArrive{errand.self, errand.lane}, sync_actions_);
     carry_out_sync(errand);
-  }
+  });
   see_through(errand);
   publisher_.end_wait();
   leave_place(errand);
+  in_barrier_.store(false, std::memory_order_release);
+  return 0;
 }
 
 // ---- what they have in common ----
 
 void Node::see_through(Errand& errand) noexcept {
-  if (errand.port_count != 0) {
-    const Undisturbed undisturbed(*this, errand);
-    send_off(errand);
-  }
   if (errand.calls != 0) do_calls(errand);
   // Somebody else may need the lane while this thread waits for what another thread, or the service thread, will be told.
   if (errand.lane != 0) lanes_free_.fetch_or(1U << errand.lane, std::memory_order_release);
   errand.lane = 0;
-  Gate& gate = seats_[errand.self].gate;
-  while (!gate.is_open()) {
-    if (lost_.load(std::memory_order_acquire)) stuck();
-    gate.wait_once();
-  }
+  if (!seats_[errand.self].gate.wait(lost_)) stuck();
 }
 
 // Requests first, all of them; then the answers. An answer can make the core ask again (a grant that was revoked before
@@ -132,7 +128,7 @@ void Node::do_calls(Errand& errand) noexcept {
       const auto peer = static_cast<core::Node>(__builtin_ctzll(left));
       net::Channel& channel = *mesh_.links[peer].calls[errand.lane - 1U];
       if (channel.send(requests_[errand.lane][peer], nullptr) != net::Io::done) {
-        abort_job({core::Abort::Why::peer_lost, peer});
+        declare_lost({core::Abort::Why::peer_lost, peer});
         stuck();
       }
     }
@@ -141,6 +137,13 @@ void Node::do_calls(Errand& errand) noexcept {
     }
   }
 }
+
+// In both kinds of message an answer's number follows its question's.
+static_assert(static_cast<int>(core::Message::Kind::grant) == static_cast<int>(core::Message::Kind::want) + 1 &&
+              static_cast<int>(core::Message::Kind::recalled) == static_cast<int>(core::Message::Kind::recall) + 1 &&
+              static_cast<int>(core::Message::Kind::invalidated) == static_cast<int>(core::Message::Kind::invalidate) + 1 &&
+              static_cast<int>(core::SyncMessage::Kind::lock_grant) == static_cast<int>(core::SyncMessage::Kind::lock_want) + 1 &&
+              static_cast<int>(core::SyncMessage::Kind::barrier_go) == static_cast<int>(core::SyncMessage::Kind::barrier_arrive) + 1);
 
 void Node::await_answer(core::Node peer, Errand& errand) noexcept {
   using Op = core::Message::Kind;
@@ -155,17 +158,17 @@ void Node::await_answer(core::Node peer, Errand& errand) noexcept {
   const net::Io io = page_expected ? channel.receive_into(answer, pager_->frame(asked.page), options_.page_size, options_.patience)
                                    : channel.receive_header(answer, options_.patience);
   if (io == net::Io::closed) {
-    abort_job({core::Abort::Why::peer_lost, peer});
+    declare_lost({core::Abort::Why::peer_lost, peer});
     stuck();
   }
   errand.in_place = true;
-  const bool fits = io == net::Io::done && answer.kind == asked.kind && answer.page == asked.page &&
+  const bool fits = io == net::Io::done && answer.kind == asked.kind && answer.op == asked.op + 1 && answer.page == asked.page &&
                     (answer.length == 0 || (page_expected && answer.length == options_.page_size));
   const Undisturbed undisturbed(*this, errand);
   const bool understood = fits && (coherence ? receive_coherence(peer, errand.lane, answer, errand)
                                              : receive_sync(peer, errand.lane, answer, errand));
   if (!understood) {
-    abort_job({core::Abort::Why::bad_message, peer});
+    declare_lost({core::Abort::Why::bad_message, peer});
     stuck();
   }
   send_off(errand);
@@ -194,10 +197,10 @@ bool Node::receive_sync(core::Node from, core::Lane lane, const net::FrameHeader
   return true;
 }
 
-void Node::take_place(Errand& errand) noexcept {
+bool Node::take_place(Errand& errand, For what) noexcept {
   for (;;) {
     const std::uint32_t left = seats_left_.load(std::memory_order_acquire);
-    for (std::size_t word = 0; word < seats_free_.size(); ++word) {
+    for (std::size_t word = what == For::sync ? 1 : 0; word < seats_free_.size(); ++word) {
       std::uint64_t free = seats_free_[word].load(std::memory_order_relaxed);
       while (free != 0) {
         const std::uint64_t lowest = free & (~free + 1);
@@ -208,28 +211,29 @@ void Node::take_place(Errand& errand) noexcept {
         while (lanes != 0 && !lanes_free_.compare_exchange_weak(lanes, lanes & (lanes - 1), std::memory_order_acquire)) {
         }
         errand.lane = lanes == 0 ? core::Lane{0} : static_cast<core::Lane>(__builtin_ctz(lanes));
-        return;
+        return true;
       }
     }
-    futex_wait(seats_left_, left);  // more threads wait than there are seats: the next one to leave
+    if (what == For::sync || lost_.load(std::memory_order_acquire)) return false;
+    futex_wait(seats_left_, left);  // more threads wait than there are seats: until one leaves
   }
 }
 
 void Node::leave_place(Errand& errand) noexcept {
   const std::size_t word = errand.self / 64U;
   const std::uint64_t before = seats_free_[word].fetch_or(std::uint64_t{1} << (errand.self % 64U), std::memory_order_release);
-  if (before != 0) return;  // somebody who found no seat would have found this word empty
+  if (before != 0) return;  // somebody who found no seat found this word empty, and was woken when it became less so
   seats_left_.fetch_add(1, std::memory_order_release);
-  futex_wake(seats_left_, 1);
+  futex_wake(seats_left_, std::numeric_limits<int>::max());
 }
 
 // A peer is gone. This rank is not the first failure, and must not look like it: it has told the coordinator, and waits to
-// be ended; open to signals, TERM above all, even inside the handler.
+// be ended; open to the signals that end a process, even inside the handler.
 void Node::stuck() noexcept {
   publisher_.set_state(RankState::lost);
-  sigset_t none;
-  ::sigemptyset(&none);
-  for (;;) ::sigsuspend(&none);
+  sigset_t closed = all_signals_;
+  for (const int signo : {SIGTERM, SIGINT, SIGHUP, SIGQUIT, SIGABRT, SIGSEGV}) ::sigdelset(&closed, signo);
+  for (;;) ::sigsuspend(&closed);
 }
 
 }  // namespace dsm::node

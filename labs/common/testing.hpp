@@ -29,6 +29,10 @@ namespace ipc::testing {
 inline constexpr std::chrono::seconds long_enough{
     30};  // a deadline, not a duration: generous, because machines are busy
 
+// A module that is not right yet may wait for ever: then the test program ends after this long (SIGALRM, "Alarm
+// clock"), and the last test it named is the one.
+inline const unsigned watchdog = ::alarm(120);
+
 // Waits until `condition` holds. False if it does not within the deadline.
 inline bool wait_until(const std::function<bool()>& condition, std::chrono::milliseconds deadline = long_enough) {
   const auto end = std::chrono::steady_clock::now() + deadline;

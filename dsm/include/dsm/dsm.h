@@ -6,7 +6,8 @@
  *
  * Functions returning int: 0, or -1 with errno set. What is "collective" must be called by all ranks in the same order,
  * by one thread of each rank. Everything else may be called from any thread at any time between dsm_init and
- * dsm_finalize. Nothing here is async-signal-safe; touching the region is, also from a signal handler.
+ * dsm_finalize. Nothing here is async-signal-safe; touching the region is, also from a signal handler,
+ * which must then return (no siglongjmp). No function here, and no touch, is a cancellation point.
  *
  * The region is sequentially consistent, and any machine instruction within one page is atomic across machines.
  */
@@ -25,8 +26,9 @@ extern "C" {
  * the other ranks did not come, ENOMEM no room for the region. argc and argv are those of main; they are not changed. */
 char *dsm_init(int argc, char **argv);
 
-/* Leaves the job; collective: a barrier, after which no rank touches the region any more. A rank that ends without it
- * fails the job. Does nothing before dsm_init. */
+/* Leaves the job; collective: a barrier, after which no rank touches the region any more. No other thread of the rank may be
+ * in a dsm_ call, or touch the region, when it is called. A rank that ends without it fails the job. Does nothing before
+ * dsm_init. */
 void dsm_finalize(void);
 
 /* This process's rank, 0 .. DSM_NODE_NUM-1, and the number of ranks. 0 and 1 before dsm_init. */
@@ -42,11 +44,12 @@ size_t dsm_page_size(void);
  * this, never both. */
 void *dsm_alloc(size_t bytes);
 
-/* Waits until every rank has called it; collective. What any rank wrote before is seen by every rank after. */
+/* Waits until every rank has called it; collective. What any rank wrote before is seen by every rank after. EBUSY: another
+ * thread of this rank is in it. */
 int dsm_barrier(void);
 
 /* A lock by number, 0 .. 65535 (EINVAL beyond), the same in every rank. Not recursive: EDEADLK if this thread holds it.
- * dsm_unlock: EPERM unless this thread holds it. First come, first served. */
+ * EAGAIN: 192 threads of this rank wait already. dsm_unlock: EPERM unless this thread holds it. First come, first served. */
 int dsm_lock(unsigned id);
 int dsm_unlock(unsigned id);
 
