@@ -24,8 +24,8 @@ class ExplorerHeldLong : public testing::TestWithParam<Protocol> {
   }
 };
 
-TEST_P(ExplorerHeldLong, ThreeNodesTwoPagesSixOperations) {
-  walk({.pages = 2, .hold = 100, .absence = 50'000, .operations = 6, .retries = 0});
+TEST_P(ExplorerHeldLong, ThreeNodesTwoPagesFiveOperations) {
+  walk({.pages = 2, .hold = 100, .absence = 50'000, .operations = 5, .retries = 0});
 }
 TEST_P(ExplorerHeldLong, TwoNodesTwoThreadsWithEverything) {
   walk({.nodes = 2,

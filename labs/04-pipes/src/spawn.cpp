@@ -244,7 +244,8 @@ pid_t spawn(const SpawnOptions& options) {
   ::pthread_sigmask(SIG_SETMASK, &former, nullptr);
   if (child == -1) throw std::system_error(fork_error, std::generic_category(), "fork");
 
-  // The child does the same: whichever comes first, the group exists when spawn() returns. EACCES: it has done exec.
+  // The child does the same, and whichever comes first is in time: the group exists before we learn anything of the
+  // child, and before its program runs. EACCES: it has done exec.
   if (options.new_process_group) ::setpgid(child, child);
 
   // Close-on-exec closes the last write end when the program starts: end of file is success.

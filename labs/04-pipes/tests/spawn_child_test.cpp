@@ -1,6 +1,8 @@
 // What a started program finds: signals, descriptors, group, parent.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -283,6 +285,40 @@ TEST(Spawn, TheParentDeathSignalComes) {
   EXPECT_TRUE(WIFSIGNALED(killed) && WTERMSIG(killed) == SIGKILL) << killed;
   const int lived = status_of_orphan(0);
   EXPECT_TRUE(WIFSIGNALED(lived) && WTERMSIG(lived) == SIGTERM) << lived;
+}
+
+int announce = -1;  // where the child tells its pid
+
+// Runs in the child, as the first thing after fork(): its parent dies before it can ask for the parent-death signal.
+void outlive_the_parent() {
+  const pid_t parent = ::getppid(), self = ::getpid();
+  static_cast<void>(ipc::write_full(announce, &self, sizeof self));
+  if (parent > 1) ::kill(parent, SIGKILL);
+  while (::getppid() == parent) ::sched_yield();
+}
+
+TEST(Spawn, TheParentDeathSignalComesThoughTheParentIsAlreadyDead) {
+  ::prctl(PR_SET_CHILD_SUBREAPER, 1);
+  Pipe input = ipc::make_pipe();
+  const Pipe report = ipc::make_pipe();
+  Child middle([&] {
+    announce = report.write.get();
+    ::pthread_atfork(nullptr, nullptr, outlive_the_parent);
+    SpawnOptions options;
+    options.arguments = {"cat"};
+    options.standard_input = input.read.get();
+    options.parent_death_signal = SIGKILL;
+    static_cast<void>(ipc::spawn(options));
+    return 1;  // not reached
+  });
+  pid_t orphan = -1;
+  ASSERT_EQ(ipc::read_full(report.read.get(), &orphan, sizeof orphan), static_cast<ssize_t>(sizeof orphan));
+  const int ended = middle.wait();
+  EXPECT_TRUE(WIFSIGNALED(ended) && WTERMSIG(ended) == SIGKILL);
+  input.write.reset();  // a cat that lives on ends now, with 0
+  const int status = wait_for(orphan);
+  EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) << status;
+  ::prctl(PR_SET_CHILD_SUBREAPER, 0);
 }
 
 TEST(Spawn, ThreadsMayStartProgramsAtTheSameTime) {

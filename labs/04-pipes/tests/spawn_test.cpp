@@ -156,6 +156,15 @@ TEST(Spawn, AnEmptyOrMissingPathIsWhatExecvpMakesOfIt) {
   EXPECT_EQ(output_of(options), "standard\n");
 }
 
+TEST(Spawn, AnEntryOfPathThatIsNoDirectoryIsPassedOver) {
+  const TempDir folder;
+  write_file(folder.path("file"), "", 0600);
+  const ScopedVariable path("PATH", ("/nowhere:" + folder.path("file")).c_str());
+  SpawnOptions options;
+  options.arguments = {"ipc-thing"};
+  EXPECT_EQ(failure_of(options).error, ENOENT);
+}
+
 TEST(Spawn, AFailedStartLeavesNothing) {
   const auto before = open_descriptors();
   SpawnOptions options;
