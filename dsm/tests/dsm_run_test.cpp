@@ -11,15 +11,20 @@
 #include <cstdlib>
 #include <optional>
 #include <random>
+#include <fstream>
 #include <regex>
 #include <set>
 #include <sstream>
 
-#include "dsm/tests/run.hpp"
+#include "dsm/tests/launch_bench.hpp"
 
-namespace dsm::testing {
+namespace dsm {
 namespace {
 
+using launch::testing::Dsmexec;
+using launch::testing::Ended;
+using launch::testing::Order;
+using launch::testing::wait_until;
 using namespace std::chrono_literals;
 
 int runs(int otherwise) {
@@ -27,9 +32,17 @@ int runs(int otherwise) {
   return asked == nullptr ? otherwise : std::atoi(asked);
 }
 
-std::string text(const Result& r) {
-  return "exit " + std::to_string(r.code) + (r.timed_out ? " (timed out)" : "") + " after " + std::to_string(r.took.count()) +
-         " ms\n--- stdout\n" + r.out + "--- stderr\n" + r.err;
+std::string text(const Ended& e) {
+  return "exit " + std::to_string(e.code()) + ", signal " + std::to_string(e.signal()) + "\n--- stdout\n" + e.out + "--- stderr\n" + e.err;
+}
+
+// dsmexec OPTIONS... machine_file LINE...
+Order job(std::vector<std::string> options, const std::vector<std::string>& line) {
+  Order order;
+  order.arguments = std::move(options);
+  order.arguments.emplace_back("@");
+  order.arguments.insert(order.arguments.end(), line.begin(), line.end());
+  return order;
 }
 
 // Two processes that do nothing but compete for the processors.
@@ -58,24 +71,24 @@ class BusyLoops {
 
 class Protocols : public ::testing::TestWithParam<const char*> {
  protected:
-  [[nodiscard]] Result dsm(const std::string& ranks, const std::vector<std::string>& line) const {
-    return run(job({"-p", GetParam(), "-n", ranks, "--size", "16M"}, line), 60s);
+  [[nodiscard]] Ended dsm(const std::string& ranks, const std::vector<std::string>& line) const {
+    return run(job({"-p", GetParam(), "-n", ranks, "--size", "16M"}, line));
   }
 };
 INSTANTIATE_TEST_SUITE_P(Run, Protocols, ::testing::Values("migrate", "msi"), [](const auto& p) { return std::string(p.param); });
 
 TEST_P(Protocols, RandomReadModifyWriteBy4RanksOn4PagesLosesNothing) {
   for (int i = 0; i < runs(5); ++i) {
-    const Result r = dsm("4", {"dsm_stress", "rmw", "--rounds", "200", "--seed", std::to_string(i)});
-    ASSERT_EQ(r.code, 0) << "seed " << i << ": " << text(r);
+    const Ended r = dsm("4", {"dsm_stress", "rmw", "--rounds", "200", "--seed", std::to_string(i)});
+    ASSERT_EQ(r.code(), 0) << "seed " << i << ": " << text(r);
     ASSERT_NE(r.out.find("rmw: 4 ranks added"), std::string::npos) << text(r);
   }
 }
 
 TEST_P(Protocols, AFaultInsidePrintfWhileItHoldsStdoutsLockDoesNotHang) {
   for (int i = 0; i < runs(5); ++i) {
-    const Result r = dsm("4", {"dsm_stress", "print", "--rounds", "10"});
-    ASSERT_EQ(r.code, 0) << text(r);
+    const Ended r = dsm("4", {"dsm_stress", "print", "--rounds", "10"});
+    ASSERT_EQ(r.code(), 0) << text(r);
     for (int rank = 0; rank < 4; ++rank) {
       for (int round = 0; round < 10; ++round) {
         const std::string line = "[Proc " + std::to_string(rank) + " : localhost : stdout] line " + std::to_string(round) + "\n";
@@ -88,16 +101,16 @@ TEST_P(Protocols, AFaultInsidePrintfWhileItHoldsStdoutsLockDoesNotHang) {
 TEST_P(Protocols, OneInstructionOnTwoContendedPagesInBothDirectionsMakesProgress) {
   for (int i = 0; i < runs(3); ++i) {
     for (const char* ranks : {"2", "4"}) {
-      const Result r = dsm(ranks, {"dsm_stress", "straddle", "--rounds", "100"});
-      ASSERT_EQ(r.code, 0) << ranks << " ranks: " << text(r);
+      const Ended r = dsm(ranks, {"dsm_stress", "straddle", "--rounds", "100"});
+      ASSERT_EQ(r.code(), 0) << ranks << " ranks: " << text(r);
     }
   }
 }
 
 TEST_P(Protocols, DoubleTouchFinds4Then12Or8Then12) {
   for (int i = 0; i < runs(5); ++i) {
-    const Result r = dsm("4", {"double_touch"});
-    ASSERT_EQ(r.code, 0) << text(r);
+    const Ended r = dsm("4", {"double_touch"});
+    ASSERT_EQ(r.code(), 0) << text(r);
     const bool four_first = std::regex_search(r.out, std::regex("Proc 0 .*\\b4\\b")) && std::regex_search(r.out, std::regex("Proc 1 .*\\b12\\b"));
     const bool eight_first = std::regex_search(r.out, std::regex("Proc 1 .*\\b8\\b")) && std::regex_search(r.out, std::regex("Proc 0 .*\\b12\\b"));
     ASSERT_TRUE(four_first || eight_first) << text(r);
@@ -109,76 +122,86 @@ TEST_P(Protocols, HammeringThreadsCountExactlyAndFairlyAndWasteNoGrants) {
     std::optional<BusyLoops> loops;
     if (busy) loops.emplace();
     for (int i = 0; i < runs(1); ++i) {
-      const Result r = dsm("2", {"dsm_stress", "hammer", "--threads", "4", "--seconds", "2"});
-      ASSERT_EQ(r.code, 0) << (busy ? "beside two busy loops: " : "") << text(r);
+      const Ended r = dsm("2", {"dsm_stress", "hammer", "--threads", "4", "--seconds", "2"});
+      ASSERT_EQ(r.code(), 0) << (busy ? "beside two busy loops: " : "") << text(r);
     }
   }
 }
 
 // ---- how a job fails ------------------------------------------------------------------------------------------------
 
-std::vector<pid_t> ranks_of(const Running& running) {
+// NAME=value of a process's environment; empty if it has none, or is gone.
+std::string variable_of(pid_t pid, const std::string& name) {
+  std::ifstream variables("/proc/" + std::to_string(pid) + "/environ");
+  for (std::string variable; std::getline(variables, variable, '\0');) {
+    if (variable.rfind(name + "=", 0) == 0) return variable.substr(name.size() + 1);
+  }
+  return {};
+}
+
+std::vector<pid_t> ranks_of(const Dsmexec& dsmexec) {
   std::vector<pid_t> found;
-  for (const pid_t pid : running.family()) {
+  for (const pid_t pid : dsmexec.left()) {
     if (!variable_of(pid, "DSMEXEC_RANKID").empty()) found.push_back(pid);
   }
   return found;
 }
 
-std::set<int> segments() {
-  std::set<int> ids;
+// System V segments that one of these processes made.
+int segments_of(const std::set<pid_t>& makers) {
   struct shm_info info {};
   const int last = ::shmctl(0, SHM_INFO, reinterpret_cast<struct shmid_ds*>(&info));
+  int count = 0;
   for (int i = 0; i <= last; ++i) {
     struct shmid_ds segment {};
-    const int id = ::shmctl(i, SHM_STAT, &segment);
-    if (id >= 0 && segment.shm_cpid != 0 && ::kill(segment.shm_cpid, 0) != 0) ids.insert(id);  // its maker is dead
+    if (::shmctl(i, SHM_STAT, &segment) >= 0 && makers.count(segment.shm_cpid) != 0) ++count;
   }
-  return ids;
+  return count;
 }
 
-std::vector<std::string> long_job() { return job({"--size", "16M"}, {"dsm_stress", "rmw", "--rounds", "1000000000"}); }
+Order long_job() { return job({"--size", "16M"}, {"dsm_stress", "rmw", "--rounds", "1000000000"}); }
 
 TEST(Failure, ARankKilledAtARandomMomentIsNamedAndNothingIsLeft) {
   std::minstd_rand random(20260401);
-  const std::set<int> before = segments();
+  std::set<pid_t> all_ranks;
   for (int i = 0; i < runs(5); ++i) {
-    Running running(long_job());
-    ASSERT_TRUE(wait_until([&] { return ranks_of(running).size() == 4; }, 30s));
+    Dsmexec running(long_job());
+    ASSERT_TRUE(wait_until([&] { return ranks_of(running).size() == 4; }));
     ::usleep(static_cast<useconds_t>(random() % 100000));  // not synchronization: any moment will do
     const auto ranks = ranks_of(running);
     ASSERT_EQ(ranks.size(), 4U);
+    all_ranks.insert(ranks.begin(), ranks.end());
     const pid_t victim = ranks[random() % 4];
     const std::string id = variable_of(victim, "DSMEXEC_RANKID");
     const auto killed_at = std::chrono::steady_clock::now();
     ASSERT_EQ(::kill(victim, SIGKILL), 0);
-    const Result r = running.finish(10s);
-    EXPECT_EQ(r.code, 137) << text(r);
+    const Ended r = running.wait();
+    EXPECT_EQ(r.code(), 137) << text(r);
     EXPECT_LT(std::chrono::steady_clock::now() - killed_at, 2s) << text(r);
     EXPECT_TRUE(std::regex_search(r.err, std::regex("rank " + id + " \\(localhost\\).*SIGKILL"))) << id << text(r);
-    EXPECT_TRUE(wait_until([&] { return running.family().empty(); }, 2s));
+    EXPECT_TRUE(wait_until([&] { return running.left().empty(); }, 2s));
   }
-  EXPECT_EQ(segments(), before);
+  EXPECT_EQ(segments_of(all_ranks), 0);
 }
 
 TEST(Failure, AWildPointerIsNamedAndEndsTheJobWith139) {
-  const Result r = run(job({}, {"dsm_stress", "wild"}), 20s);
-  EXPECT_EQ(r.code, 139) << text(r);
+  const Ended r = run(job({}, {"dsm_stress", "wild"}));
+  EXPECT_EQ(r.code(), 139) << text(r);
   EXPECT_TRUE(std::regex_search(r.err, std::regex("rank 3 \\(localhost\\).*SIGSEGV"))) << text(r);
 }
 
 TEST(Failure, LeavingWithoutFinalizeIsNamed) {
-  const Result r = run(job({}, {"dsm_stress", "leave"}), 20s);
-  EXPECT_EQ(r.code, 125) << text(r);
+  const Ended r = run(job({}, {"dsm_stress", "leave"}));
+  EXPECT_EQ(r.code(), 125) << text(r);
   EXPECT_TRUE(std::regex_search(r.err, std::regex("rank 3 .*dsm_finalize"))) << text(r);
 }
 
 TEST(Failure, SixtyFiveRanksOfADsmProgramAreRefusedInOneLine) {
-  const Result r = run(job({"-n", "65", "--size", "1M"}, {"hello"}), 30s);
-  EXPECT_EQ(r.code, 125) << text(r);
+  const Ended r = run(job({"-n", "65", "--size", "1M"}, {"hello"}));
+  EXPECT_EQ(r.code(), 125) << text(r);
   EXPECT_EQ(std::count(r.err.begin(), r.err.end(), '\n'), 1) << text(r);
   EXPECT_NE(r.err.find("64"), std::string::npos) << text(r);
 }
 
 }  // namespace
-}  // namespace dsm::testing
+}  // namespace dsm

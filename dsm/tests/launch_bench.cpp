@@ -204,10 +204,3 @@ Ended run_script(const std::string& script, std::vector<std::string> options) {
 }
 
 }  // namespace dsm::launch::testing
-
-int main(int argc, char** argv) {
-  if (argc >= 3 && std::string(argv[1]) == "--rank") return dsm::launch::testing::rank_main(argv[2]);
-  ::signal(SIGPIPE, SIG_IGN);
-  ::testing::InitGoogleTest(&argc, argv);
-  return RUN_ALL_TESTS();
-}

@@ -11,6 +11,8 @@
 #include <vector>
 
 #include "dsm/net/rendezvous.hpp"
+#include <gtest/gtest.h>
+
 #include "dsm/tests/launch_bench.hpp"
 #include "ipc/socket.hpp"
 #include "ipc/spawn.hpp"
@@ -146,3 +148,10 @@ int rank_main(const std::string& mode) {
 }
 
 }  // namespace dsm::launch::testing
+
+int main(int argc, char** argv) {
+  if (argc >= 3 && std::string(argv[1]) == "--rank") return dsm::launch::testing::rank_main(argv[2]);
+  ::signal(SIGPIPE, SIG_IGN);
+  ::testing::InitGoogleTest(&argc, argv);
+  return RUN_ALL_TESTS();
+}
