@@ -1,0 +1,149 @@
+// ipc/program.hpp - the outside of a program: its command line, its lines, its errors, and how it ends. Given to every
+// lab.
+//
+// Results go to standard output, one fact a line, by say(); errors to standard error, as "program: what: why". The exit
+// code is 0, 1 (it failed) or 2 (it was misused). Thread-safety: for the thread that runs main().
+// async-signal-safe: no. Sources: Boost.Program_options; signal(7).
+#pragma once
+#include <signal.h>
+
+#include <boost/program_options.hpp>
+#include <cerrno>
+#include <exception>
+#include <functional>
+#include <iostream>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "ipc/error.hpp"
+
+namespace ipc {
+
+namespace po = boost::program_options;
+
+// Throw it for what is wrong with the command line: exit code 2.
+struct UsageError : std::runtime_error {
+  using std::runtime_error::runtime_error;
+};
+
+// Throw it when a signal says stop: all destructors on the way out run (children are ended and reaped, segments and
+// files removed), and then the program dies of that signal, so that whoever started it sees the truth (a shell: 128 +
+// n).
+struct Stopped {
+  int signo;
+};
+
+// One line on standard output, at once, also when that is a pipe. Throws std::system_error if nobody takes it.
+inline void say(std::string_view line) {
+  errno = 0;
+  if (!(std::cout << line << std::endl)) throw_errno("standard output");
+}
+
+// Adds an option that is a whole number from `low` to `high`; the variable's present value is the default.
+//   add_number(about.options, "count,n", count, 1, 1000000, "how many values");
+template <class Int>
+void add_number(po::options_description& options, const std::string& name, Int& variable, Int low, Int high,
+                const char* meaning) {
+  const auto check_range = [low, high, shown = "--" + name.substr(0, name.find(','))](Int value) {
+    if (value >= low && value <= high) return;
+    throw UsageError(shown + " " + std::to_string(value) + ": a number from " + std::to_string(low) + " to " +
+                     std::to_string(high) + " is needed");
+  };
+  auto* const value = po::value(&variable)->default_value(variable)->value_name("N")->notifier(check_range);
+  options.add_options()(name.c_str(), value, meaning);
+}
+
+// What a program says of itself.
+struct Program {
+  std::string usage;                       // "send_rand NAME [options]", then what it does, for --help
+  po::options_description options;         // --help comes by itself
+  std::vector<std::string> operands = {};  // names of what stands there without "--", in order; all are needed
+};
+
+namespace detail {
+
+// Takes "-5" for what it is, a number and no option.
+inline std::vector<po::option> take_negative_number(std::vector<std::string>& arguments) {
+  std::vector<po::option> taken;
+  const std::string& first = arguments.front();
+  if (first.size() < 2 || first[0] != '-' || first.find_first_not_of("0123456789", 1) != std::string::npos)
+    return taken;
+  po::option number;
+  number.position_key = 0;
+  number.value = {first};
+  number.original_tokens = {first};
+  arguments.erase(arguments.begin());
+  taken.push_back(std::move(number));
+  return taken;
+}
+
+// False after --help.
+inline bool read_command_line(int argc, char** argv, Program& about, po::variables_map& values) {
+  about.options.add_options()("help,h", "print this and exit");
+  po::options_description all;
+  all.add(about.options);
+  po::positional_options_description positions;
+  for (const std::string& name : about.operands) {
+    all.add_options()(name.c_str(), po::value<std::string>());
+    positions.add(name.c_str(), 1);
+  }
+  const auto style = po::command_line_style::unix_style & ~po::command_line_style::allow_guessing;
+  try {
+    auto parser = po::command_line_parser(argc, argv);
+    parser.options(all).positional(positions).style(style).extra_style_parser(take_negative_number);
+    po::store(parser.run(), values);
+    if (values.count("help") != 0) {
+      std::ostringstream text;
+      text << "usage: " << about.usage << "\n\n" << about.options;
+      say(text.str().substr(0, text.str().find_last_not_of('\n') + 1));
+      return false;
+    }
+    po::notify(values);
+  } catch (const po::too_many_positional_options_error&) {
+    throw UsageError(about.operands.empty() ? "it takes options only" : "too many arguments");
+  } catch (const po::error& error) {
+    throw UsageError(error.what());
+  }
+  for (const std::string& name : about.operands) {
+    if (values.count(name) == 0) throw UsageError(name + " is missing");
+  }
+  return true;
+}
+
+inline void die_of(int signo) {
+  ::signal(signo, SIG_DFL);
+  sigset_t only;
+  sigemptyset(&only);
+  sigaddset(&only, signo);
+  ::raise(signo);
+  ::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
+}
+
+}  // namespace detail
+
+// The whole of main(): reads the command line, runs `body` with it and returns what it returns. A pipe that nobody
+// reads is an error as any other (SIGPIPE is ignored), so that nothing is left behind then either.
+inline int run_program(int argc, char** argv, Program about, const std::function<int(const po::variables_map&)>& body) {
+  const std::string path = argc > 0 ? argv[0] : "program";
+  const std::string name = path.substr(path.rfind('/') + 1);
+  ::signal(SIGPIPE, SIG_IGN);
+  try {
+    po::variables_map values;
+    return detail::read_command_line(argc, argv, about, values) ? body(values) : 0;
+  } catch (const Stopped& stopped) {
+    detail::die_of(stopped.signo);
+    return 128 + stopped.signo;
+  } catch (const UsageError& misuse) {
+    std::cerr << name << ": " << misuse.what() << "; see " << name << " --help" << std::endl;
+    return 2;
+  } catch (const std::exception& failure) {
+    std::cerr << name << ": " << failure.what() << std::endl;
+    return 1;
+  }
+}
+
+}  // namespace ipc
