@@ -9,9 +9,11 @@
 
 #include <boost/program_options.hpp>
 #include <cerrno>
+#include <cstdint>
 #include <exception>
 #include <functional>
 #include <iostream>
+#include <random>
 #include <sstream>
 #include <stdexcept>
 #include <string>
@@ -37,6 +39,18 @@ struct Stopped {
   int signo;
 };
 
+// Those signals: SIGINT, SIGTERM and SIGHUP, without the ones that whoever started us has set to be ignored (nohup does
+// that, and a script for what it starts with `&`).
+inline sigset_t stop_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signo : {SIGINT, SIGTERM, SIGHUP}) {
+    struct sigaction now {};
+    if (::sigaction(signo, nullptr, &now) == 0 && now.sa_handler != SIG_IGN) sigaddset(&set, signo);
+  }
+  return set;
+}
+
 // One line on standard output, at once, also when that is a pipe. Throws std::system_error if nobody takes it.
 inline void say(std::string_view line) {
   errno = 0;
@@ -55,6 +69,17 @@ void add_number(po::options_description& options, const std::string& name, Int& 
   };
   auto* const value = po::value(&variable)->default_value(variable)->value_name("N")->notifier(check_range);
   options.add_options()(name.c_str(), value, meaning);
+}
+
+// Adds --seed: the same seed, the same sequence. Without the option `seed` is drawn anew.
+inline void add_seed(po::options_description& options, std::uint64_t& seed) {
+  const auto take = [&seed](std::int64_t value) {
+    if (value < 0) throw UsageError("--seed " + std::to_string(value) + ": a number from 0 up is needed");
+    seed = static_cast<std::uint64_t>(value);
+  };
+  seed = std::random_device{}();
+  options.add_options()("seed", po::value<std::int64_t>()->value_name("N")->notifier(take),
+                        "the same seed, the same sequence (default: a new one each time)");
 }
 
 // What a program says of itself.
@@ -126,11 +151,13 @@ inline void die_of(int signo) {
 }  // namespace detail
 
 // The whole of main(): reads the command line, runs `body` with it and returns what it returns. A pipe that nobody
-// reads is an error as any other (SIGPIPE is ignored), so that nothing is left behind then either.
+// reads is an error as any other (SIGPIPE is ignored), so that nothing is left behind then either. SIGCHLD gets its
+// default: had it come to us ignored, the kernel would reap our children and not tell how they ended.
 inline int run_program(int argc, char** argv, Program about, const std::function<int(const po::variables_map&)>& body) {
   const std::string path = argc > 0 ? argv[0] : "program";
   const std::string name = path.substr(path.rfind('/') + 1);
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGCHLD, SIG_DFL);
   try {
     po::variables_map values;
     return detail::read_command_line(argc, argv, about, values) ? body(values) : 0;
