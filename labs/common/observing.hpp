@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <iterator>
 #include <optional>
@@ -274,6 +275,48 @@ inline Outcome run(std::vector<std::string> arguments, const RunOptions& options
   Started started(std::move(arguments), options);
   const int code = started.wait();
   return {code, started.lines(std::chrono::seconds(5)), started.error_lines(std::chrono::seconds(5))};
+}
+
+// ---- under valgrind ----
+
+// The sanitizer that this test program, and so the programs, are built with; empty: none. Preloading, valgrind and
+// ptrace do not go together with one. (UBSan defines no macro: make and the runner say it.)
+inline std::string sanitizer() {
+#if defined(__SANITIZE_ADDRESS__)
+  return "address";
+#elif defined(__SANITIZE_THREAD__)
+  return "thread";
+#else
+  const char* const told = std::getenv("SANITIZER");
+  return told != nullptr ? told : "";
+#endif
+}
+
+struct Checked {
+  Outcome outcome;
+  std::vector<std::string> complaints;  // errors, lost memory, descriptors left open; of its children, too
+};
+inline Checked run_under_valgrind(std::vector<std::string> arguments, const RunOptions& options = {}) {
+  const TempDir logs;
+  arguments.front() = program_path(arguments.front());
+  arguments.insert(arguments.begin(), {"/usr/bin/valgrind", "--leak-check=full", "--track-fds=yes",
+                                       "--error-exitcode=99", "--log-file=" + logs.path("%p")});
+  Checked result{run(arguments, options), {}};
+  int summaries = 0;
+  for (const auto& file : std::filesystem::directory_iterator(logs.path())) {
+    std::ifstream log(file.path());
+    std::string open;
+    for (std::string line; std::getline(log, line);) {
+      const std::string text = line.substr(std::min(line.size(), line.find("== ") + 3));
+      if (!open.empty() && text.find("<inherited from parent>") == std::string::npos) result.complaints.push_back(open);
+      open = text.rfind("Open ", 0) == 0 ? text : "";
+      if (text.rfind("ERROR SUMMARY: ", 0) != 0) continue;
+      ++summaries;
+      if (text.rfind("ERROR SUMMARY: 0 ", 0) != 0) result.complaints.push_back(read_text(file.path().string()));
+    }
+  }
+  if (summaries == 0) result.complaints.emplace_back("valgrind did not run");
+  return result;
 }
 
 }  // namespace ipc::testing
