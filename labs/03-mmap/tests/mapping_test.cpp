@@ -261,4 +261,55 @@ TEST(Protect, TheKernelGetsAnErrorWhereAProgramGetsASignal) {
   EXPECT_EQ(faults, 0);
 }
 
+TEST(FileSize, IsThatOfNowAndOfRegularFilesOnly) {
+  const TempDir folder;
+  const Fd file = file_of(folder, "12345");
+  EXPECT_EQ(ipc::file_size(file, "f"), 5U);
+  ASSERT_EQ(::ftruncate(file.get(), 3), 0);
+  EXPECT_EQ(ipc::file_size(file, "f"), 3U);
+  const Fd device(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  EXPECT_EQ(message_of([&] { static_cast<void>(ipc::file_size(device, "null")); }),
+            "null: not a regular file, it cannot be mapped");
+  EXPECT_EQ(error_of([] { static_cast<void>(ipc::file_size(Fd(), "none")); }), EBADF);
+}
+
+TEST(CopyGuarded, CopiesAnyLengthBothWays) {
+  std::string bytes(3 * page + 17, '\0');
+  for (std::size_t i = 0; i < bytes.size(); ++i) bytes[i] = static_cast<char>(i * 7 + i / 251);
+  const Mapping memory = anonymous(4 * page);
+  for (const std::size_t length : {std::size_t{0}, std::size_t{1}, page, page + 1, bytes.size()}) {
+    std::memset(memory.data(), 'x', memory.size());
+    EXPECT_TRUE(ipc::copy_guarded(memory.data() + 5, bytes.data(), length));
+    EXPECT_EQ(std::string(memory.data() + 5, length), bytes.substr(0, length));
+    EXPECT_EQ(memory.data()[5 + length], 'x');
+    std::string back(length, '-');
+    EXPECT_TRUE(ipc::copy_guarded(back.data(), memory.data() + 5, length));
+    EXPECT_EQ(back, bytes.substr(0, length));
+  }
+}
+
+TEST(CopyGuarded, OfWhatIsGoneIsFalseAndNoSignal) {
+  const TempDir folder;
+  const Fd file = file_of(folder, std::string(2 * page, 'a'));
+  const Mapping mapping = ipc::map_file(file, 2 * page, true, "f");
+  std::string copy(2 * page, '-');
+  EXPECT_TRUE(ipc::copy_guarded(copy.data(), mapping.data(), copy.size()));
+  ASSERT_EQ(::ftruncate(file.get(), static_cast<off_t>(page)), 0);
+  EXPECT_FALSE(ipc::copy_guarded(copy.data(), mapping.data(), copy.size()));
+  EXPECT_FALSE(ipc::copy_guarded(mapping.data(), copy.data(), copy.size()));
+  EXPECT_FALSE(ipc::copy_guarded(copy.data(), mapping.data() + page, 1));
+  EXPECT_FALSE(ipc::copy_guarded(copy.data(), mapping.data() + page - 4, 8)) << "half of a piece is not enough";
+  EXPECT_TRUE(ipc::copy_guarded(copy.data(), mapping.data(), page));
+}
+
+TEST(CopyGuarded, KeepsNoDescriptor) {
+  const Mapping closed = anonymous(page, PROT_NONE);
+  const auto before = ipc::testing::open_descriptors();
+  char byte = 0;
+  EXPECT_TRUE(ipc::copy_guarded(&byte, "x", 1));
+  EXPECT_FALSE(ipc::copy_guarded(&byte, closed.data(), 1));
+  EXPECT_FALSE(ipc::copy_guarded(closed.data(), &byte, 1));
+  EXPECT_EQ(ipc::testing::open_descriptors(), before);
+}
+
 }  // namespace

@@ -48,8 +48,17 @@ class Mapping {
 
 // Maps the first `length` bytes of a regular file, MAP_SHARED; `name` is for the messages. Throws std::runtime_error if
 // the file is shorter, or no regular file; std::system_error: EACCES (not open for that), EINVAL (no length).
-// Whoever shortens the file later makes SIGBUS for those who touch what is gone; that is not handled here.
+// Whoever shortens the file later makes SIGBUS for those who touch what is gone: see copy_guarded().
 [[nodiscard]] Mapping map_file(const Fd& file, std::size_t length, bool writable, const std::string& name);
+
+// How long a regular file is now, bytes. Throws std::runtime_error if it is no regular file, std::system_error.
+[[nodiscard]] std::size_t file_size(const Fd& file, const std::string& name);
+
+// Copies from or to a mapping whose file somebody may make shorter meanwhile: false if memory that is touched is not
+// there. The kernel does the copying, and answers EFAULT where an instruction of our own would raise SIGBUS (or SIGSEGV:
+// no handler is called for a page that is closed). Behind the end of a file, but on its last page, zeros are read and
+// what is written is lost: ask file_size() afterwards. Throws std::system_error if there is no descriptor left for it.
+[[nodiscard]] bool copy_guarded(void* to, const void* from, std::size_t size);
 
 // A nameless file in memory, close-on-exec, `size` bytes of zeros (holes: memory only for pages touched). `name` is
 // shown in /proc/PID/maps. Throws std::system_error.
