@@ -9,6 +9,8 @@
 
 #include <boost/program_options.hpp>
 #include <cerrno>
+#include <charconv>
+#include <cstddef>
 #include <cstdint>
 #include <exception>
 #include <functional>
@@ -55,6 +57,26 @@ inline sigset_t stop_signals() {
 inline void say(std::string_view line) {
   errno = 0;
   if (!(std::cout << line << std::endl)) throw_errno("standard output");
+}
+
+// Text from outside, fit for an error line: at most `max_bytes` of it, and '?' for what is not printable ASCII.
+inline std::string printable(std::string_view text, std::size_t max_bytes = 40) {
+  std::string result(text.substr(0, max_bytes));
+  for (char& c : result) {
+    if (c < ' ' || c > '~') c = '?';
+  }
+  return text.size() > max_bytes ? result + "..." : result;
+}
+
+// The decimal number, maybe with a '-', that is the whole of `text`. Throws std::runtime_error, which says why not.
+inline std::int64_t whole_number(std::string_view text) {
+  std::int64_t number = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), number);
+  if (error == std::errc::invalid_argument || end != text.data() + text.size()) {
+    throw std::runtime_error("'" + printable(text) + "' is no whole number");
+  }
+  if (error != std::errc{}) throw std::runtime_error("'" + printable(text) + "' does not fit into 64 bits");
+  return number;
 }
 
 // Adds an option that is a whole number from `low` to `high`; the variable's present value is the default.

@@ -1,0 +1,5 @@
+$(eval $(call library,ipc05,labs/05-fifo/src/fifo.cpp))
+$(eval $(call program,send_rand,labs/05-fifo/src/send_rand.cpp,ipc05 ipc01,-lboost_program_options))
+$(eval $(call program,get_rand,labs/05-fifo/src/get_rand.cpp,ipc05 ipc01,-lboost_program_options))
+$(eval $(call test,ipc05_test,labs/05-fifo/tests/fifo_test.cpp,ipc05 ipc01))
+$(eval $(call test,lab05_test,labs/05-fifo/tests/programs_test.cpp,ipc05 ipc01,-lboost_program_options,send_rand get_rand))
