@@ -15,6 +15,7 @@
 #include <cstring>
 #include <iterator>
 #include <optional>
+#include <random>
 
 #include "ipc/fd.hpp"
 #include "testing.hpp"
@@ -275,6 +276,29 @@ inline Outcome run(std::vector<std::string> arguments, const RunOptions& options
   Started started(std::move(arguments), options);
   const int code = started.wait();
   return {code, started.lines(std::chrono::seconds(5)), started.error_lines(std::chrono::seconds(5))};
+}
+
+// ---- at any moment ----
+
+struct Moment {
+  int signo;
+  std::chrono::microseconds delay;  // after the start
+};
+// When to send which of the signals: `quick` moments, or as many as the environment's LAB_TEST_RUNS says. The seed is
+// printed; LAB_TEST_SEED repeats a run.
+inline std::vector<Moment> random_moments(const std::vector<int>& signals, std::chrono::microseconds latest,
+                                          int quick = 30) {
+  const char* const runs = std::getenv("LAB_TEST_RUNS");
+  const char* const given = std::getenv("LAB_TEST_SEED");
+  const unsigned long seed = given != nullptr ? std::stoul(given) : std::random_device{}();
+  std::printf("LAB_TEST_SEED=%lu\n", seed);
+  std::mt19937_64 random(seed);
+  std::vector<Moment> moments(runs != nullptr ? std::stoul(runs) : static_cast<unsigned long>(quick));
+  for (Moment& moment : moments) {
+    moment.signo = signals[random() % signals.size()];
+    moment.delay = std::chrono::microseconds(random() % static_cast<unsigned long>(latest.count()));
+  }
+  return moments;
 }
 
 // ---- under valgrind ----
