@@ -112,7 +112,7 @@ labs: $(call made_in,labs/%) ## the labs, with their tests (needs g++, Boost and
 dsm: $(call all_but_tests,$(call made_in,dsm/%)) $(LIBDSM_FILES) ## libdsm, dsmexec and the examples
 viewer: $(call all_but_tests,$(call made_in,viewer)) ## dsmtop
 lab: $(call made_in,labs/$(LAB)-%) ## one lab, with its tests: make lab LAB=04
-	$(if $(call made_in,labs/$(LAB)-%),@:,@echo "make lab: there is no lab '$(LAB)'; say LAB=NN, one of: $(patsubst labs/%,%,$(filter labs/%,$(FOLDERS)))" >&2; exit 2)
+	$(if $(call made_in,labs/$(LAB)-%),@:,@echo "make lab: there is no lab '$(LAB)'; say LAB=NN, one of: $(patsubst labs/%,%,$(filter labs/0%,$(FOLDERS)))" >&2; exit 2)
 
 # ---- verbs: packages -------------------------------------------------------------------------------------------------
 
