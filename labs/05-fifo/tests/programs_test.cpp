@@ -8,7 +8,7 @@
 
 #include <cmath>
 #include <cstdint>
-#include <cstdlib>
+#include <future>
 #include <random>
 #include <string>
 #include <string_view>
@@ -16,12 +16,12 @@
 
 #include "ipc/fifo.hpp"
 #include "labs/common/observing.hpp"
-#include "labs/common/valgrind.hpp"
 
 namespace {
 
 using ipc::Fd;
 using ipc::testing::Outcome;
+using ipc::testing::random_moments;
 using ipc::testing::run;
 using ipc::testing::Started;
 using ipc::testing::TempDir;
@@ -226,7 +226,7 @@ TEST_F(GetRand, AWordWithoutEndNeedsNoMemory) {
       ASSERT_EQ(::write(fd.get(), nines.data(), nines.size()), static_cast<ssize_t>(nines.size()));
     }
     const long kilobytes = std::stol(ipc::testing::status_field(std::to_string(reader.pid()), "RssAnon"));
-    if (!ipc::testing::sanitizer_is_on()) {
+    if (ipc::testing::sanitizer().empty()) {
       EXPECT_LT(kilobytes, 20'000) << "60 MB came";
     }
   }
@@ -323,33 +323,26 @@ TEST_F(BothPrograms, AFullDiskOrAClosedPipeForTheResultIsAnError) {
 
 // LAB_TEST_RUNS=200 for the full figure.
 TEST_F(BothPrograms, ASignalAtAnyMomentLeavesNothingButTheFifo) {
-  const char* const wanted = std::getenv("LAB_TEST_RUNS");
-  const int runs = wanted == nullptr ? 40 : std::atoi(wanted);
-  const unsigned seed = std::random_device{}();
-  SCOPED_TRACE("seed " + std::to_string(seed));
-  std::mt19937 random(seed);
-  for (int i = 0; i < runs; ++i) {
-    const int signo = i % 2 == 0 ? SIGTERM : SIGINT;
+  int round = 0;
+  for (const ipc::testing::Moment& moment : random_moments({SIGTERM, SIGINT}, std::chrono::milliseconds(15), 40)) {
+    // In turns: nobody reads; the reader is hit; the sender is hit.
+    const int kind = round++ % 3;
     Started sender({"send_rand", name, "-n", "3000000"});
     std::optional<Started> reader;
-    if (i % 4 != 0) {
-      reader.emplace(std::vector<std::string>{"get_rand", name});
+    if (kind != 0) {
+      reader.emplace(Lines{"get_rand", name});
     } else {
-      ASSERT_TRUE(waits_in_open(sender));  // nobody comes
+      ASSERT_TRUE(waits_in_open(sender));
     }
-    Started& victim = i % 4 == 1 ? *reader : sender;
-    // Our own background job's ignored SIGINT is not its.
+    Started& victim = kind == 1 ? *reader : sender;
+    // Until it has the dispositions that it was started with: ours may ignore SIGINT, as those of a background job.
     ASSERT_TRUE(wait_until([&] { return !ipc::testing::has_signal(std::to_string(victim.pid()), "SigIgn", SIGINT); }));
-    ::usleep(static_cast<useconds_t>(random() % 15'000));
-    victim.signal(signo);
-    ASSERT_EQ(victim.wait(), 128 + signo) << i;
-    if (i % 4 == 1) {
-      sender.signal(SIGTERM);  // it waits for a reader, or has lost one
-      sender.wait();
-    } else if (reader) {
-      reader->signal(SIGTERM);
-      reader->wait();
-    }
+    ::usleep(static_cast<useconds_t>(moment.delay.count()));
+    victim.signal(moment.signo);
+    ASSERT_EQ(victim.wait(), 128 + moment.signo) << round;
+    Started& other = kind == 1 || !reader ? sender : *reader;
+    other.signal(SIGTERM);  // it has lost its peer, or still waits for one
+    other.wait();
     ASSERT_TRUE(sender.left_processes().empty());
     ASSERT_TRUE(std::filesystem::is_empty(sender.folder()));
     ASSERT_TRUE(fifo_is_there() || !std::filesystem::exists(path));
@@ -365,22 +358,21 @@ TEST_F(BothPrograms, WaitWithoutWorking) {
 }
 
 TEST_F(BothPrograms, LeakNeitherMemoryNorDescriptors) {
-  SKIP_UNLESS_VALGRIND_CAN_RUN();
-  const TempDir reports;
-  const auto valgrind = [&](const Lines& arguments) { return ipc::testing::under_valgrind(reports, arguments); };
-  Started sender(valgrind({"send_rand", name, "-n", "500"}));
-  EXPECT_EQ(run(valgrind({"get_rand", name})).code, 0);
-  EXPECT_EQ(sender.wait(), 0);
-  EXPECT_EQ(ipc::testing::valgrind_findings(reports), "");
+  if (!ipc::testing::sanitizer().empty()) GTEST_SKIP() << "valgrind does not run a program with a sanitizer in it";
+  const auto check = [](const Lines& arguments, int code) {
+    const ipc::testing::Checked checked = ipc::testing::run_under_valgrind(arguments);
+    EXPECT_EQ(checked.outcome.code, code);
+    EXPECT_EQ(checked.complaints, Lines());
+  };
+  auto sender = std::async(std::launch::async, check, Lines{"send_rand", name, "-n", "500"}, 0);
+  check({"get_rand", name}, 0);
+  sender.get();
   // And on their way out of an error.
-  Started reader(valgrind({"get_rand", name}));
-  {
-    const Fd fd = ipc::open_fifo_for_writing(path, 30'000);
-    ASSERT_EQ(::write(fd.get(), "word;", 5), 5);
-  }
-  EXPECT_EQ(reader.wait(), 1);
-  EXPECT_EQ(run(valgrind({"send_rand", ".."})).code, 2);
-  EXPECT_EQ(ipc::testing::valgrind_findings(reports), "");
+  auto reader = std::async(std::launch::async, check, Lines{"get_rand", name}, 1);
+  ASSERT_TRUE(wait_until([&] { return fifo_is_there(); }));
+  ipc::write_record(ipc::open_fifo_for_writing(path, 30'000).get(), "word;");
+  reader.get();
+  check({"send_rand", ".."}, 2);
 }
 
 }  // namespace

@@ -1,0 +1,486 @@
+// server and client, seen from outside. The tests are the peer: silent, dead, too many, talkative.
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <future>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ipc/socket.hpp"
+#include "labs/common/observing.hpp"
+
+namespace {
+
+using ipc::Fd;
+using ipc::testing::Outcome;
+using ipc::testing::random_moments;
+using ipc::testing::run;
+using ipc::testing::Started;
+using ipc::testing::TempDir;
+using ipc::testing::wait_until;
+using Lines = std::vector<std::string>;
+
+class Server : public ::testing::Test {
+ protected:
+  Server() { ::signal(SIGPIPE, SIG_IGN); }
+
+  [[nodiscard]] Lines server_with(Lines options) const {
+    options.insert(options.begin(), "server");
+    options.insert(options.end(), {"--socket", path});
+    return options;
+  }
+  [[nodiscard]] Outcome client(const std::string& number) const { return run({"client", number, "--socket", path}); }
+  [[nodiscard]] bool socket_is_there() const {
+    struct stat status {};
+    return ::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
+  }
+  // A client of our own, once the server listens.
+  [[nodiscard]] Fd connect() const {
+    Fd fd;
+    EXPECT_TRUE(wait_until([&] {
+      try {
+        fd = ipc::connect_unix(path, SOCK_SEQPACKET);
+      } catch (const std::system_error&) {
+        return false;
+      }
+      return true;
+    }));
+    return fd;
+  }
+  void wait_until_it_listens() const { static_cast<void>(connect()); }
+
+  TempDir folder;
+  const std::string path = folder.path("socket");
+};
+using Client = Server;
+
+void say_to(const Fd& fd, std::string_view text) {
+  EXPECT_EQ(::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
+}
+// The next record; "end" for the end; "silence" if nothing comes.
+std::string hear_from(const Fd& fd) {
+  timeval deadline{30, 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof deadline);
+  char text[1000];
+  const ssize_t size = ::recv(fd.get(), text, sizeof text, 0);
+  if (size < 0) return errno == EAGAIN ? "silence" : std::string("error ") + std::strerror(errno);
+  return size == 0 ? "end" : std::string(text, static_cast<std::size_t>(size));
+}
+// How many descriptors a process has.
+std::size_t descriptors_of(const Started& program) {
+  return ipc::testing::open_descriptors(std::to_string(program.pid())).size();
+}
+
+void expect_one_clear_line(const Outcome& outcome, int code, const std::string& part) {
+  EXPECT_EQ(outcome.code, code);
+  EXPECT_TRUE(outcome.out.empty());
+  ASSERT_EQ(outcome.err.size(), 1U);
+  EXPECT_NE(outcome.err[0].find(part), std::string::npos) << outcome.err[0];
+}
+
+TEST_F(Server, TellsTheSumToBothOfTwoClientsAndLeavesNothing) {
+  Started server(server_with({}));
+  wait_until_it_listens();
+  EXPECT_TRUE(socket_is_there());
+  Started one({"client", "40", "--socket", path}), two({"client", "--socket", path, "2"});
+  EXPECT_EQ(one.wait(), 0);
+  EXPECT_EQ(two.wait(), 0);
+  EXPECT_EQ(server.wait(), 0);
+  EXPECT_EQ(server.lines(), Lines{"Sum: 42"});
+  EXPECT_EQ(one.lines(), Lines{"Result = 42"});
+  EXPECT_EQ(two.lines(), Lines{"Result = 42"});
+  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
+  for (const Started* program : {&server, &one, &two}) EXPECT_TRUE(std::filesystem::is_empty(program->folder()));
+}
+
+TEST_F(Server, AddsNegativeNumbers) {
+  Started server(server_with({"--rounds", "2"}));
+  wait_until_it_listens();
+  for (const Lines& second : {Lines{"client", "-5", "--socket", path}, Lines{"client", "--socket", path, "--", "-5"}}) {
+    Started first({"client", "-7", "--socket", path});
+    EXPECT_EQ(run(second).out, Lines{"Result = -12"});
+    EXPECT_EQ(first.wait(), 0);
+    EXPECT_EQ(server.line(), "Sum: -12");
+  }
+  EXPECT_EQ(server.wait(), 0);
+}
+
+TEST_F(Server, AThousandRoundsOfTwoClientsAtTheSameTimeCostNoDescriptor) {
+  constexpr int rounds = 1000;
+  Started server(server_with({"--rounds", std::to_string(rounds)}));
+  wait_until_it_listens();
+  std::size_t descriptors = 0;
+  for (int round = 0; round < rounds; ++round) {
+    // Both are connected before either speaks, and then both speak at once.
+    const Fd one = connect(), two = connect();
+    auto other = std::async(std::launch::async, [&] {
+      say_to(two, std::to_string(-3 * round));
+      return hear_from(two);
+    });
+    say_to(one, std::to_string(round));
+    ASSERT_EQ(hear_from(one), std::to_string(-2 * round));
+    ASSERT_EQ(other.get(), std::to_string(-2 * round));
+    ASSERT_EQ(hear_from(one), "end");
+    ASSERT_EQ(hear_from(two), "end");  // so both are closed there
+    ASSERT_EQ(server.line(), "Sum: " + std::to_string(-2 * round));
+    if (round + 1 == rounds) break;
+    if (round == 0) descriptors = descriptors_of(server);
+    ASSERT_EQ(descriptors_of(server), descriptors) << "after round " << round + 1;
+  }
+  EXPECT_EQ(server.wait(), 0);
+  EXPECT_FALSE(socket_is_there());
+}
+
+TEST_F(Server, ManyPairsOfClientsAtTheSameTimeAreAllServed) {
+  constexpr int pairs = 12;
+  Started server(server_with({"--rounds", std::to_string(pairs), "--timeout-ms", "60000"}));
+  wait_until_it_listens();
+  std::vector<std::future<Outcome>> clients;
+  for (int i = 0; i < 2 * pairs; ++i)
+    clients.push_back(std::async(std::launch::async, [this] { return client("21"); }));
+  for (auto& outcome : clients) EXPECT_EQ(outcome.get().out, Lines{"Result = 42"});
+  EXPECT_EQ(server.wait(), 0);
+  EXPECT_EQ(server.lines(), Lines(pairs, "Sum: 42"));
+}
+
+TEST_F(Server, ASilentClientHoldsUpNobodyAndIsTold) {
+  Started server(server_with({"--rounds", "1000", "--timeout-ms", "3000"}));
+  const Fd silent = connect();
+  const Fd one = connect(), two = connect();
+  say_to(one, "1"), say_to(two, "2");
+  EXPECT_EQ(hear_from(one), "3");
+  EXPECT_EQ(hear_from(two), "3");
+  EXPECT_EQ(hear_from(silent), "error: no number came within 3000 ms");
+  EXPECT_EQ(hear_from(silent), "end");
+  EXPECT_FALSE(server.ended());
+}
+
+TEST_F(Server, MoreSilentClientsThanItTakesOnlyDelayTheOthers) {
+  Started server(server_with({"--timeout-ms", "2000"}));
+  std::vector<Fd> silent;
+  for (int i = 0; i < 75; ++i) silent.push_back(connect());  // as many as it takes, and some in the backlog
+  const Outcome outcome = [&] {
+    auto other = std::async(std::launch::async, [this] { return client("1"); });
+    const Outcome mine = client("2");
+    EXPECT_EQ(other.get().out, Lines{"Result = 3"});
+    return mine;
+  }();
+  EXPECT_EQ(outcome.out, Lines{"Result = 3"});
+  EXPECT_EQ(server.wait(), 0);
+}
+
+TEST_F(Server, WhoFindsNoPartnerIsTold) {
+  Started server(server_with({"--timeout-ms", "1500"}));
+  wait_until_it_listens();
+  expect_one_clear_line(client("5"), 1, "client: error: nobody else sent a number within 1500 ms");
+  EXPECT_FALSE(server.ended());
+}
+
+TEST_F(Server, AClientThatDiesBeforeItsPairIsCompleteTakesItsNumberAlong) {
+  Started server(server_with({}));
+  {
+    const Fd dead = connect();
+    say_to(dead, "1000");
+  }
+  // It has gone for the server, too, once its descriptor there is closed.
+  const Fd last = connect();
+  say_to(last, "x");
+  ASSERT_EQ(hear_from(last).rfind("error: ", 0), 0U);
+  const Fd one = connect(), two = connect();
+  say_to(one, "1"), say_to(two, "2");
+  EXPECT_EQ(hear_from(one), "3");
+  EXPECT_EQ(hear_from(two), "3");
+  EXPECT_EQ(server.wait(), 0);
+}
+
+TEST_F(Server, AClientThatIsKilledInTheMiddleLeavesTheOtherWithAnAnswer) {
+  for (const bool stop_the_server : {false, true}) {
+    Started server(server_with({"--timeout-ms", "1000", "--rounds", "1"}));
+    wait_until_it_listens();
+    {
+      Started dead({"client", "1", "--socket", path});
+      ASSERT_TRUE(wait_until([&] { return ipc::testing::state_of(dead.pid()) == 'S'; }));
+      // With the server stopped, both the number and the death are there when it goes on.
+      if (stop_the_server) server.signal(SIGSTOP);
+      dead.signal(SIGKILL);
+      dead.wait();
+    }
+    Started other({"client", "2", "--socket", path});
+    if (stop_the_server) server.signal(SIGCONT);
+    const int code = other.wait();
+    if (code == 0) {
+      EXPECT_EQ(other.lines(), Lines{"Result = 3"});
+    } else {
+      expect_one_clear_line({code, other.lines(), other.error_lines()}, 1, "client: error: nobody else sent a number");
+    }
+  }
+}
+
+TEST_F(Server, AThirdClientWaitsForTheNextRoundOrIsToldThatThereIsNone) {
+  Started server(server_with({"--rounds", "2"}));
+  const Fd one = connect(), two = connect(), three = connect();
+  say_to(one, "1");
+  say_to(two, "2");
+  EXPECT_EQ(hear_from(one), "3");
+  EXPECT_EQ(hear_from(two), "3");
+  say_to(three, "10");
+  const Fd four = connect(), five = connect();
+  say_to(four, "20");
+  EXPECT_EQ(hear_from(three), "30");
+  EXPECT_EQ(hear_from(four), "30");
+  EXPECT_EQ(hear_from(five), "error: the last round is over");
+  EXPECT_EQ(server.wait(), 0);
+  EXPECT_EQ(server.lines(), (Lines{"Sum: 3", "Sum: 30"}));
+}
+
+TEST_F(Server, WhoStandsInTheBacklogWhenTheLastRoundEndsIsToldToo) {
+  Started server(server_with({}));
+  const Fd first = connect();
+  say_to(first, "x");
+  ASSERT_EQ(hear_from(first).rfind("error: ", 0), 0U);
+  ASSERT_EQ(hear_from(first), "end");
+  const std::size_t alone = descriptors_of(server);
+  const Fd one = connect(), two = connect();
+  say_to(one, "1");
+  ASSERT_TRUE(wait_until([&] { return descriptors_of(server) == alone + 2; })) << "both are accepted";
+  server.signal(SIGSTOP);
+  ASSERT_TRUE(wait_until([&] { return ipc::testing::state_of(server.pid()) == 'T'; }));
+  say_to(two, "2");
+  const Fd spoke = connect(), silent = connect();
+  say_to(spoke, "3");
+  server.signal(SIGCONT);
+  EXPECT_EQ(hear_from(one), "3");
+  EXPECT_EQ(hear_from(two), "3");
+  EXPECT_EQ(hear_from(spoke), "error: the last round is over");
+  EXPECT_EQ(hear_from(silent), "error: the last round is over");
+  EXPECT_EQ(server.wait(), 0);
+}
+
+TEST_F(Server, WhatIsNoNumberGetsAnErrorAndTheRoundGoesOn) {
+  Started server(server_with({}));
+  const Fd waiting = connect();
+  say_to(waiting, "1");
+  const auto answer_to = [&](std::string_view text) {
+    const Fd fd = connect();
+    say_to(fd, text);
+    const std::string answer = hear_from(fd);
+    EXPECT_EQ(hear_from(fd), "end");
+    return answer;
+  };
+  for (const char* text : {"abc", "", "-", "+1", " 1", "1 ", "1\n", "0x10", "1.5", "--1"}) {
+    EXPECT_EQ(answer_to(text).rfind("error: ", 0), 0U) << text;
+  }
+  EXPECT_EQ(answer_to(std::string_view("12\0", 3)), "error: '12?' is no whole number") << "not one byte more";
+  EXPECT_EQ(answer_to("9223372036854775808"), "error: '9223372036854775808' does not fit into 64 bits");
+  EXPECT_EQ(answer_to("-9223372036854775809"), "error: '-9223372036854775809' does not fit into 64 bits");
+  EXPECT_EQ(answer_to(std::string(100'000, '1')), "error: so long a record is no number");
+  EXPECT_EQ(answer_to("\x1b[2J"), "error: '?[2J' is no whole number");
+  EXPECT_EQ(answer_to("41"), "42");
+  EXPECT_EQ(hear_from(waiting), "42");
+  EXPECT_EQ(server.wait(), 0);
+}
+
+TEST_F(Server, ASumThatDoesNotFitIsAnErrorForBothAndNoRound) {
+  Started server(server_with({}));
+  for (const auto& [a, b] : {std::pair("9223372036854775807", "1"), std::pair("-9223372036854775808", "-1")}) {
+    const Fd one = connect(), two = connect();
+    say_to(one, a), say_to(two, b);
+    EXPECT_EQ(hear_from(one), "error: the sum does not fit into 64 bits");
+    EXPECT_EQ(hear_from(two), "error: the sum does not fit into 64 bits");
+  }
+  const Fd one = connect(), two = connect();
+  say_to(one, "9223372036854775807"), say_to(two, "-9223372036854775808");
+  EXPECT_EQ(hear_from(one), "-1");
+  EXPECT_EQ(server.wait(), 0);
+  EXPECT_EQ(server.lines(), Lines{"Sum: -1"});
+}
+
+TEST_F(Server, OneNumberIsEnough) {
+  Started server(server_with({}));
+  const Fd talker = connect();
+  say_to(talker, "1");
+  for (int i = 0; i < 5; ++i) static_cast<void>(::send(talker.get(), "2", 1, MSG_NOSIGNAL));
+  EXPECT_EQ(hear_from(talker), "error: one number is enough");
+  EXPECT_EQ(hear_from(talker), "end");
+}
+
+TEST_F(Server, AStalePathIsReplacedAndALiveOneIsNot) {
+  {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    ASSERT_LT(path.size(), sizeof address.sun_path);
+    path.copy(address.sun_path, path.size());
+    const Fd gone(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    ASSERT_EQ(::bind(gone.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
+  }
+  expect_one_clear_line(client("1"), 1, "no server is there");
+  Started server(server_with({}));
+  wait_until_it_listens();
+  expect_one_clear_line(run(server_with({})), 1, "Address already in use");
+  EXPECT_TRUE(socket_is_there()) << "the second one has not removed it";
+  Started other({"client", "1", "--socket", path});
+  EXPECT_EQ(client("2").out, Lines{"Result = 3"});
+  EXPECT_EQ(server.wait(), 0);
+}
+
+TEST_F(Server, APathThatIsTakenByAFileOrTooLongIsAClearError) {
+  std::ofstream(path) << "precious";
+  expect_one_clear_line(run(server_with({})), 1, "Address already in use");
+  EXPECT_EQ(ipc::testing::read_text(path), "precious");
+  const std::string long_path = "/tmp/" + std::string(103, 'x');
+  ASSERT_EQ(long_path.size(), 108U);
+  for (const Lines& program : {Lines{"server"}, Lines{"client", "1"}}) {
+    Lines arguments = program;
+    arguments.insert(arguments.end(), {"--socket", long_path});
+    expect_one_clear_line(run(arguments), 1, "has 108 bytes");
+    arguments.back() = "";
+    EXPECT_NE(run(arguments).code, 0);
+    arguments.back() = folder.path("no/where");
+    EXPECT_EQ(run(arguments).code, 1);
+  }
+}
+
+TEST_F(Server, MisuseIsOneLineAndExitTwo) {
+  for (const Lines& arguments : std::vector<Lines>{{"server", "--rounds", "0"},
+                                                   {"server", "--rounds", "x"},
+                                                   {"server", "--timeout-ms", "0"},
+                                                   {"server", "--timeout-ms", "-1"},
+                                                   {"server", "extra"},
+                                                   {"server", "--no-such"},
+                                                   {"client"},
+                                                   {"client", ""},
+                                                   {"client", "1", "2"},
+                                                   {"client", "1", "--no-such"}}) {
+    expect_one_clear_line(run(arguments), 2, "--help");
+  }
+  for (const char* program : {"server", "client"}) {
+    const Outcome help = run({program, "--help"});
+    EXPECT_EQ(help.code, 0);
+    EXPECT_EQ(help.out.at(0).rfind(std::string("usage: ") + program, 0), 0U);
+  }
+}
+
+TEST_F(Server, ItsUsualPathIsTheUsersOwn) {
+  const std::string usual = "/tmp/ipc-lab6-" + std::to_string(::getuid()) + ".sock";
+  for (const char* program : {"server", "client"}) {
+    const Lines help = run({program, "--help"}).out;
+    EXPECT_NE(std::find_if(help.begin(), help.end(),
+                           [&](const std::string& line) { return line.find("(=" + usual + ")") != std::string::npos; }),
+              help.end());
+  }
+}
+
+// LAB_TEST_RUNS=200 for the full figure.
+TEST_F(Server, ASignalAtAnyMomentLeavesNoSocket) {
+  for (const ipc::testing::Moment& moment : random_moments({SIGTERM, SIGINT}, std::chrono::milliseconds(15), 40)) {
+    Started server(server_with({"--rounds", "1000000"}));
+    // Until it has the dispositions that it was started with: ours may ignore SIGINT, as those of a background job.
+    ASSERT_TRUE(wait_until([&] { return !ipc::testing::has_signal(std::to_string(server.pid()), "SigIgn", SIGINT); }));
+    Started one({"client", "1", "--socket", path}), two({"client", "2", "--socket", path});
+    Started lone({"client", "3", "--socket", path});
+    ::usleep(static_cast<useconds_t>(moment.delay.count()));
+    server.signal(moment.signo);
+    ASSERT_EQ(server.wait(), 128 + moment.signo);
+    ASSERT_TRUE(std::filesystem::is_empty(folder.path()));
+    // No client is left to wait: it has its sum, or says why not.
+    for (Started* client : {&one, &two, &lone}) {
+      const int code = client->wait();
+      ASSERT_TRUE(code == 0 || code == 1) << code;
+      ASSERT_EQ(client->error_lines().size(), static_cast<std::size_t>(code));
+    }
+  }
+}
+
+TEST_F(Server, WaitsWithoutWorking) {
+  Started server(server_with({}));
+  const Fd silent = connect(), waiting = connect();
+  say_to(waiting, "1");
+  const double before = ipc::testing::cpu_seconds(server.pid());
+  EXPECT_FALSE(wait_until([&] { return server.ended(); }, std::chrono::milliseconds(300)));
+  EXPECT_LE(ipc::testing::cpu_seconds(server.pid()) - before, 0.02);
+}
+
+TEST_F(Server, AFullDiskForTheResultIsAnErrorAndLeavesNoSocket) {
+  Started server(
+      {"/bin/sh", "-c", "exec \"$0\" --socket " + path + " > /dev/full", ipc::testing::program_path("server")});
+  const Fd one = connect(), two = connect();
+  say_to(one, "1"), say_to(two, "2");
+  EXPECT_EQ(server.wait(), 1);
+  EXPECT_EQ(server.error_lines(), Lines{"server: standard output: No space left on device"});
+  EXPECT_FALSE(socket_is_there());
+}
+
+TEST_F(Client, WithoutAServerSaysWhatToDo) {
+  expect_one_clear_line(client("1"), 1, "no server is there; start one: server --socket " + path);
+}
+
+TEST_F(Client, PrintsTheServersErrorAndFails) {
+  Started server(server_with({}));
+  wait_until_it_listens();
+  EXPECT_EQ(client("abc").err, Lines{"client: error: 'abc' is no whole number"});
+  EXPECT_EQ(client("99999999999999999999").err,
+            Lines{"client: error: '99999999999999999999' does not fit into 64 bits"});
+  EXPECT_EQ(client("-99999999999999999999").code, 1);
+  expect_one_clear_line(client(std::string(100'000, '7')), 1, "so long a record");
+}
+
+// A server of our own, which does what a server should not.
+TEST_F(Client, AServerThatLeavesOrTalksNonsenseIsAClearError) {
+  const ipc::UnixListener listener(path, SOCK_SEQPACKET);
+  const auto against = [&](std::string_view answer) {
+    Started client({"client", "1", "--socket", path});
+    const Fd fd(::accept4(listener.fd(), nullptr, nullptr, SOCK_CLOEXEC));
+    EXPECT_EQ(hear_from(fd), "1") << "the number, and not one byte more";
+    if (!answer.empty()) say_to(fd, answer);
+    ::shutdown(fd.get(), SHUT_RDWR);
+    const int code = client.wait();
+    return Outcome{code, client.lines(), client.error_lines()};
+  };
+  EXPECT_EQ(against("7").out, Lines{"Result = 7"});
+  expect_one_clear_line(against(""), 1, "the server left without an answer");
+  expect_one_clear_line(against("hello"), 1, "'hello' is no whole number");
+  expect_one_clear_line(against("error: \x1b[31mred\nlines"), 1, "error: ?[31mred?lines");
+  expect_one_clear_line(against(std::string(5000, '1')), 1, "Message too long");
+}
+
+// It closes at once: what it said before counts, though the client's number is never read.
+TEST_F(Client, HearsTheReasonOfAServerThatDoesNotListen) {
+  const ipc::UnixListener listener(path, SOCK_SEQPACKET);
+  Started client({"client", "1", "--socket", path});
+  {
+    const Fd fd(::accept4(listener.fd(), nullptr, nullptr, SOCK_CLOEXEC));
+    say_to(fd, "error: full");
+    ASSERT_TRUE(wait_until([&] { return ipc::testing::state_of(client.pid()) == 'S' || client.ended(); }));
+  }
+  const int code = client.wait();
+  expect_one_clear_line({code, client.lines(), client.error_lines()}, 1, "client: error: full");
+}
+
+TEST_F(Server, AndClientLeakNeitherMemoryNorDescriptors) {
+  if (!ipc::testing::sanitizer().empty()) GTEST_SKIP() << "valgrind does not run a program with a sanitizer in it";
+  const auto check = [](const Lines& arguments, int code) {
+    const ipc::testing::Checked checked = ipc::testing::run_under_valgrind(arguments);
+    EXPECT_EQ(checked.outcome.code, code);
+    EXPECT_EQ(checked.complaints, Lines());
+  };
+  const auto start = [&](const Lines& arguments, int code) {
+    return std::async(std::launch::async, check, arguments, code);
+  };
+  auto server = start(server_with({"--timeout-ms", "120000"}), 0);
+  const Fd silent = connect();
+  check({"client", "abc", "--socket", path}, 1);
+  auto one = start({"client", "1", "--socket", path}, 0);
+  check({"client", "2", "--socket", path}, 0);
+  one.get();
+  server.get();
+  EXPECT_EQ(hear_from(silent), "error: the last round is over");
+  check({"client", "2", "--socket", path}, 1);
+}
+
+}  // namespace
