@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/shm.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -84,6 +85,7 @@ struct ListedSegment {
   int id;
   pid_t creator, last_user;
   std::size_t attached;
+  bool removed;  // IPC_RMID: it goes with its last attachment; `ipcs` says "dest"
 };
 inline std::vector<ListedSegment> system_v_segments() {
   std::vector<ListedSegment> result;
@@ -93,9 +95,11 @@ inline std::vector<ListedSegment> system_v_segments() {
   while (std::getline(table, line)) {
     std::istringstream row(line);
     long key = 0, size = 0;
-    std::string mode;
+    unsigned mode = 0;
     ListedSegment segment{};
-    if (row >> key >> segment.id >> mode >> size >> segment.creator >> segment.last_user >> segment.attached) {
+    if (row >> key >> segment.id >> std::oct >> mode >> std::dec >> size >> segment.creator >> segment.last_user >>
+        segment.attached) {
+      segment.removed = (mode & SHM_DEST) != 0;
       result.push_back(segment);
     }
   }

@@ -139,7 +139,7 @@ class Parent {
     while (signals_ && signals_->read(signal)) {
       if (signal.ssi_signo == SIGCHLD) {
         forget_the_dead();
-      } else if (signal.ssi_signo != SIGUSR1) {  // that one is for the children; sent to us it means nothing
+      } else if (signal.ssi_signo != SIGUSR1) {  // means nothing here, see harmless_
         throw ipc::Stopped{static_cast<int>(signal.ssi_signo)};
       }
     }
@@ -188,6 +188,8 @@ class Parent {
   const Options options_;
   std::mt19937_64 random_;
   const sigset_t watched_ = with(with(ipc::stop_signals(), SIGCHLD), SIGUSR1);
+  // Sent to us SIGUSR1 means nothing; one that is pending when the mask goes must find a handler, not its deadly default.
+  const ipc::ScopedAction harmless_{SIGUSR1, note};
   // From before the first fork. The children inherit it, and so lose no signal before they have their handlers.
   const ipc::ScopedMask mask_{with(watched_, SIGINT)};
   std::vector<ipc::Child> children_;
