@@ -59,9 +59,9 @@ void store(const std::string& name, const FiveNumbers& numbers) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  std::uint64_t seed = std::random_device{}();
+  std::uint64_t seed = 0;
   ipc::Program about{"writer FILE [options]\nStores five random ints in FILE, through a mapping.", {}, {"FILE"}};
-  about.options.add_options()("seed", ipc::po::value(&seed)->value_name("N"), "the same seed, the same numbers");
+  ipc::add_seed(about.options, seed);
   return ipc::run_program(argc, argv, about, [&](const ipc::po::variables_map& values) {
     const FiveNumbers numbers = draw(seed);
     store(values["FILE"].as<std::string>(), numbers);

@@ -28,14 +28,7 @@ using ipc::testing::Traced;
 using Lines = std::vector<std::string>;
 using Numbers = std::array<int, 5>;
 
-bool has_sanitizer() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-  return true;
-#else
-  const char* const name = std::getenv("SANITIZER");
-  return name != nullptr && *name != '\0';
-#endif
-}
+bool has_sanitizer() { return !ipc::testing::sanitizer().empty(); }
 
 std::string line_of(const std::string& label, const Numbers& numbers) {
   std::string line = label;
@@ -368,19 +361,10 @@ TEST(Programs, LeakNothingUnderValgrind) {
   const std::vector<std::vector<std::string>> runs = {
       {"writer", folder.path("f")}, {"reader", folder.path("f")}, {"reader", folder.path("none")}, {"fault_counter"}};
   for (const auto& one : runs) {
-    std::vector<std::string> arguments = {"/usr/bin/valgrind",      "-q",
-                                          "--leak-check=full",      "--track-fds=yes",
-                                          "--error-exitcode=99",    "--suppressions=" + folder.path("on-purpose"),
-                                          program_path(one.front())};
-    arguments.insert(arguments.end(), one.begin() + 1, one.end());
-    const Outcome outcome = run(arguments);
-    EXPECT_EQ(outcome.code, one.back() == folder.path("none") ? 1 : 0) << one.front() << '\n'
-                                                                       << ::testing::PrintToString(outcome.err);
-    for (std::size_t i = 0; i < outcome.err.size(); ++i) {
-      if (outcome.err[i].find("Open file descriptor") == std::string::npos) continue;
-      ASSERT_LT(i + 1, outcome.err.size());
-      EXPECT_NE(outcome.err[i + 1].find("<inherited from parent>"), std::string::npos) << outcome.err[i];
-    }
+    const auto checked = ipc::testing::run_under_valgrind(
+        one, {.environment = {"VALGRIND_OPTS=--suppressions=" + folder.path("on-purpose")}});
+    EXPECT_EQ(checked.outcome.code, one.back() == folder.path("none") ? 1 : 0) << one.front();
+    EXPECT_EQ(checked.complaints, Lines{}) << one.front();
   }
 }
 

@@ -5,7 +5,9 @@
 // code is 0, 1 (it failed) or 2 (it was misused). Thread-safety: for the thread that runs main().
 // async-signal-safe: no. Sources: Boost.Program_options; signal(7).
 #pragma once
+#include <fcntl.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <boost/program_options.hpp>
 #include <cerrno>
@@ -161,6 +163,15 @@ inline bool read_command_line(int argc, char** argv, Program& about, po::variabl
   return true;
 }
 
+// Started with a standard descriptor closed (`>&-`), the next file would get its number, and what is said would go there.
+inline void keep_standard_numbers() {
+  int fd = 0;
+  do {
+    fd = ::open("/dev/null", O_RDONLY);  // writing to it fails, as it would have
+  } while (fd >= 0 && fd <= 2);
+  if (fd > 2) ::close(fd);
+}
+
 inline void die_of(int signo) {
   ::signal(signo, SIG_DFL);
   sigset_t only;
@@ -180,6 +191,7 @@ inline int run_program(int argc, char** argv, Program about, const std::function
   const std::string name = path.substr(path.rfind('/') + 1);
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGCHLD, SIG_DFL);
+  detail::keep_standard_numbers();
   try {
     po::variables_map values;
     return detail::read_command_line(argc, argv, about, values) ? body(values) : 0;
