@@ -1,10 +1,12 @@
 // hello_signals - a parent wakes its children by a signal, one at a time, drawn at random.
 //
-//     $ build/bin/hello_signals --children 2 --period-ms 100 --count 3 --seed 1
-//     children: 29083 29084
-//     Hello from PID 29084
+//     $ build/bin/hello_signals --children 3 --period-ms 200 --count 5 --seed 2
+//     children: 29083 29084 29085
+//     Hello from PID 29083
 //     Hello from PID 29083
 //     Hello from PID 29084
+//     Hello from PID 29085
+//     Hello from PID 29083
 //
 // Read: signal(7), sigaction(2), sigsuspend(2), signal-safety(7), kill(2), fork(2).
 #include <poll.h>

@@ -1,10 +1,10 @@
 // shm_random - a parent hands random values to its child, through shared memory.
 //
 //     $ build/bin/shm_random --count 2 --seed 1
-//     parent 29082 wrote 71
-//     child 29083 read 71
-//     parent 29082 wrote 30
-//     child 29083 read 30
+//     parent 29082 wrote 11
+//     child 29083 read 11
+//     parent 29082 wrote 61
+//     child 29083 read 61
 //
 // The value travels in the segment; a signal only says "look". Signals coalesce, so the parent writes the next value only
 // when the child has answered, and the mailbox says that the last one was taken.
