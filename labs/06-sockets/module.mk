@@ -2,4 +2,4 @@ $(eval $(call library,ipc06,labs/06-sockets/src/socket.cpp labs/06-sockets/src/t
 $(eval $(call program,server,labs/06-sockets/src/server.cpp,ipc06 ipc01,-lboost_program_options))
 $(eval $(call program,client,labs/06-sockets/src/client.cpp,ipc06,-lboost_program_options))
 $(eval $(call test,ipc06_test,$(addprefix labs/06-sockets/tests/,socket_test.cpp transfer_test.cpp),ipc06))
-$(eval $(call test,lab06_test,labs/06-sockets/tests/programs_test.cpp,ipc06 ipc01,-lboost_program_options,server client))
+$(eval $(call test,lab06_test,$(addprefix labs/06-sockets/tests/,programs_test.cpp bad_clients_test.cpp),ipc06 ipc01,-lboost_program_options,server client))

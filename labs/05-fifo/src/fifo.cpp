@@ -25,8 +25,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-// While it lives, the system call in which this thread waits fails with EINTR, from `delay_ms` on. The timer rings again
-// and again: one signal alone might come just before the call begins, and nothing would interrupt it any more.
+// While it lives, the system call in which this thread waits fails with EINTR, from `delay_ms` on. The timer rings
+// again and again: one signal alone might come just before the call begins, and nothing would interrupt it any more.
 class Interrupter {
  public:
   explicit Interrupter(int delay_ms)

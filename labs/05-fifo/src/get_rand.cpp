@@ -82,8 +82,8 @@ Numbers read_numbers(const std::string& path) {
   }
   numbers.finish();
   //@ starter
-  // TODO 05.drain: read until end of file. One read() gives what is there now: is that all? What does read() return when
-  // every sender has closed, and what while one of them only thinks?
+  // TODO 05.drain: read until end of file. One read() gives what is there now: is that all? What does read() return
+  // when every sender has closed, and what while one of them only thinks?
   //@ end
   return numbers;
 }

@@ -36,8 +36,8 @@ void send_values(const std::string& path, int count, std::uint64_t seed) {
     }
   }
   //@ starter
-  // TODO 05.send: make the FIFO, open it, write `count` values of 0..100 as decimal text, each with a ';' behind it, and
-  // close it (who does?). What happens at the open when nobody reads? And at the write when the reader has left?
+  // TODO 05.send: make the FIFO, open it, write `count` values of 0..100 as decimal text, each with a ';' behind it,
+  // and close it (who does?). What happens at the open when nobody reads? And at the write when the reader has left?
   //| static_cast<void>(path), static_cast<void>(count), static_cast<void>(seed);
   //@ end
 }

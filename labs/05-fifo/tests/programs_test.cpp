@@ -1,4 +1,4 @@
-// send_rand and get_rand, seen from outside. The tests are the peer: they dribble, leave early, plant things in the way.
+// send_rand and get_rand, seen from outside. The tests are the peer: they dribble, leave early, put things in the way.
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/ioctl.h>

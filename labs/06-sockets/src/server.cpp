@@ -10,7 +10,7 @@
 // "error: why", so each client hears something within --timeout-ms of its last word:
 //   no number after that time; no second number after that time; no number at all, or one of over 64 bits; a sum of
 //   over 64 bits; more than one number; the last round is over (a round is one sum that was printed).
-// A client that leaves before its pair is complete takes its number along. If it dies later, the other one gets the sum.
+// A client that leaves before its pair is complete takes its number along. If it dies later, the other gets the sum.
 // Man pages: unix(7), socket(7), poll(2), accept(2), signalfd(2), shutdown(2).
 #include <poll.h>
 #include <sys/socket.h>

@@ -1,88 +1,30 @@
-// server and client, seen from outside. The tests are the peer: silent, dead, too many, talkative.
-#include <fcntl.h>
-#include <gtest/gtest.h>
+// server and client, seen from outside. What clients do that they should not: bad_clients_test.cpp.
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include <future>
-#include <random>
 #include <string>
 #include <string_view>
 #include <vector>
 
-#include "ipc/socket.hpp"
-#include "labs/common/observing.hpp"
+#include "server_bench.hpp"
 
 namespace {
 
 using ipc::Fd;
+using ipc::testing::descriptors_of;
+using ipc::testing::expect_one_clear_line;
+using ipc::testing::hear_from;
+using ipc::testing::Lines;
 using ipc::testing::Outcome;
 using ipc::testing::random_moments;
 using ipc::testing::run;
+using ipc::testing::say_to;
+using ipc::testing::Server;
 using ipc::testing::Started;
-using ipc::testing::TempDir;
 using ipc::testing::wait_until;
-using Lines = std::vector<std::string>;
-
-class Server : public ::testing::Test {
- protected:
-  Server() { ::signal(SIGPIPE, SIG_IGN); }
-
-  [[nodiscard]] Lines server_with(Lines options) const {
-    options.insert(options.begin(), "server");
-    options.insert(options.end(), {"--socket", path});
-    return options;
-  }
-  [[nodiscard]] Outcome client(const std::string& number) const { return run({"client", number, "--socket", path}); }
-  [[nodiscard]] bool socket_is_there() const {
-    struct stat status {};
-    return ::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
-  }
-  // A client of our own, once the server listens.
-  [[nodiscard]] Fd connect() const {
-    Fd fd;
-    EXPECT_TRUE(wait_until([&] {
-      try {
-        fd = ipc::connect_unix(path, SOCK_SEQPACKET);
-      } catch (const std::system_error&) {
-        return false;
-      }
-      return true;
-    }));
-    return fd;
-  }
-  void wait_until_it_listens() const { static_cast<void>(connect()); }
-
-  TempDir folder;
-  const std::string path = folder.path("socket");
-};
 using Client = Server;
-
-void say_to(const Fd& fd, std::string_view text) {
-  EXPECT_EQ(::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
-}
-// The next record; "end" for the end; "silence" if nothing comes.
-std::string hear_from(const Fd& fd) {
-  timeval deadline{30, 0};
-  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof deadline);
-  char text[1000];
-  const ssize_t size = ::recv(fd.get(), text, sizeof text, 0);
-  if (size < 0) return errno == EAGAIN ? "silence" : std::string("error ") + std::strerror(errno);
-  return size == 0 ? "end" : std::string(text, static_cast<std::size_t>(size));
-}
-// How many descriptors a process has.
-std::size_t descriptors_of(const Started& program) {
-  return ipc::testing::open_descriptors(std::to_string(program.pid())).size();
-}
-
-void expect_one_clear_line(const Outcome& outcome, int code, const std::string& part) {
-  EXPECT_EQ(outcome.code, code);
-  EXPECT_TRUE(outcome.out.empty());
-  ASSERT_EQ(outcome.err.size(), 1U);
-  EXPECT_NE(outcome.err[0].find(part), std::string::npos) << outcome.err[0];
-}
 
 TEST_F(Server, TellsTheSumToBothOfTwoClientsAndLeavesNothing) {
   Started server(server_with({}));
@@ -147,167 +89,6 @@ TEST_F(Server, ManyPairsOfClientsAtTheSameTimeAreAllServed) {
   for (auto& outcome : clients) EXPECT_EQ(outcome.get().out, Lines{"Result = 42"});
   EXPECT_EQ(server.wait(), 0);
   EXPECT_EQ(server.lines(), Lines(pairs, "Sum: 42"));
-}
-
-TEST_F(Server, ASilentClientHoldsUpNobodyAndIsTold) {
-  Started server(server_with({"--rounds", "1000", "--timeout-ms", "3000"}));
-  const Fd silent = connect();
-  const Fd one = connect(), two = connect();
-  say_to(one, "1"), say_to(two, "2");
-  EXPECT_EQ(hear_from(one), "3");
-  EXPECT_EQ(hear_from(two), "3");
-  EXPECT_EQ(hear_from(silent), "error: no number came within 3000 ms");
-  EXPECT_EQ(hear_from(silent), "end");
-  EXPECT_FALSE(server.ended());
-}
-
-TEST_F(Server, MoreSilentClientsThanItTakesOnlyDelayTheOthers) {
-  Started server(server_with({"--timeout-ms", "2000"}));
-  std::vector<Fd> silent;
-  for (int i = 0; i < 75; ++i) silent.push_back(connect());  // as many as it takes, and some in the backlog
-  const Outcome outcome = [&] {
-    auto other = std::async(std::launch::async, [this] { return client("1"); });
-    const Outcome mine = client("2");
-    EXPECT_EQ(other.get().out, Lines{"Result = 3"});
-    return mine;
-  }();
-  EXPECT_EQ(outcome.out, Lines{"Result = 3"});
-  EXPECT_EQ(server.wait(), 0);
-}
-
-TEST_F(Server, WhoFindsNoPartnerIsTold) {
-  Started server(server_with({"--timeout-ms", "1500"}));
-  wait_until_it_listens();
-  expect_one_clear_line(client("5"), 1, "client: error: nobody else sent a number within 1500 ms");
-  EXPECT_FALSE(server.ended());
-}
-
-TEST_F(Server, AClientThatDiesBeforeItsPairIsCompleteTakesItsNumberAlong) {
-  Started server(server_with({}));
-  {
-    const Fd dead = connect();
-    say_to(dead, "1000");
-  }
-  // It has gone for the server, too, once its descriptor there is closed.
-  const Fd last = connect();
-  say_to(last, "x");
-  ASSERT_EQ(hear_from(last).rfind("error: ", 0), 0U);
-  const Fd one = connect(), two = connect();
-  say_to(one, "1"), say_to(two, "2");
-  EXPECT_EQ(hear_from(one), "3");
-  EXPECT_EQ(hear_from(two), "3");
-  EXPECT_EQ(server.wait(), 0);
-}
-
-TEST_F(Server, AClientThatIsKilledInTheMiddleLeavesTheOtherWithAnAnswer) {
-  for (const bool stop_the_server : {false, true}) {
-    Started server(server_with({"--timeout-ms", "1000", "--rounds", "1"}));
-    wait_until_it_listens();
-    {
-      Started dead({"client", "1", "--socket", path});
-      ASSERT_TRUE(wait_until([&] { return ipc::testing::state_of(dead.pid()) == 'S'; }));
-      // With the server stopped, both the number and the death are there when it goes on.
-      if (stop_the_server) server.signal(SIGSTOP);
-      dead.signal(SIGKILL);
-      dead.wait();
-    }
-    Started other({"client", "2", "--socket", path});
-    if (stop_the_server) server.signal(SIGCONT);
-    const int code = other.wait();
-    if (code == 0) {
-      EXPECT_EQ(other.lines(), Lines{"Result = 3"});
-    } else {
-      expect_one_clear_line({code, other.lines(), other.error_lines()}, 1, "client: error: nobody else sent a number");
-    }
-  }
-}
-
-TEST_F(Server, AThirdClientWaitsForTheNextRoundOrIsToldThatThereIsNone) {
-  Started server(server_with({"--rounds", "2"}));
-  const Fd one = connect(), two = connect(), three = connect();
-  say_to(one, "1");
-  say_to(two, "2");
-  EXPECT_EQ(hear_from(one), "3");
-  EXPECT_EQ(hear_from(two), "3");
-  say_to(three, "10");
-  const Fd four = connect(), five = connect();
-  say_to(four, "20");
-  EXPECT_EQ(hear_from(three), "30");
-  EXPECT_EQ(hear_from(four), "30");
-  EXPECT_EQ(hear_from(five), "error: the last round is over");
-  EXPECT_EQ(server.wait(), 0);
-  EXPECT_EQ(server.lines(), (Lines{"Sum: 3", "Sum: 30"}));
-}
-
-TEST_F(Server, WhoStandsInTheBacklogWhenTheLastRoundEndsIsToldToo) {
-  Started server(server_with({}));
-  const Fd first = connect();
-  say_to(first, "x");
-  ASSERT_EQ(hear_from(first).rfind("error: ", 0), 0U);
-  ASSERT_EQ(hear_from(first), "end");
-  const std::size_t alone = descriptors_of(server);
-  const Fd one = connect(), two = connect();
-  say_to(one, "1");
-  ASSERT_TRUE(wait_until([&] { return descriptors_of(server) == alone + 2; })) << "both are accepted";
-  server.signal(SIGSTOP);
-  ASSERT_TRUE(wait_until([&] { return ipc::testing::state_of(server.pid()) == 'T'; }));
-  say_to(two, "2");
-  const Fd spoke = connect(), silent = connect();
-  say_to(spoke, "3");
-  server.signal(SIGCONT);
-  EXPECT_EQ(hear_from(one), "3");
-  EXPECT_EQ(hear_from(two), "3");
-  EXPECT_EQ(hear_from(spoke), "error: the last round is over");
-  EXPECT_EQ(hear_from(silent), "error: the last round is over");
-  EXPECT_EQ(server.wait(), 0);
-}
-
-TEST_F(Server, WhatIsNoNumberGetsAnErrorAndTheRoundGoesOn) {
-  Started server(server_with({}));
-  const Fd waiting = connect();
-  say_to(waiting, "1");
-  const auto answer_to = [&](std::string_view text) {
-    const Fd fd = connect();
-    say_to(fd, text);
-    const std::string answer = hear_from(fd);
-    EXPECT_EQ(hear_from(fd), "end");
-    return answer;
-  };
-  for (const char* text : {"abc", "", "-", "+1", " 1", "1 ", "1\n", "0x10", "1.5", "--1"}) {
-    EXPECT_EQ(answer_to(text).rfind("error: ", 0), 0U) << text;
-  }
-  EXPECT_EQ(answer_to(std::string_view("12\0", 3)), "error: '12?' is no whole number") << "not one byte more";
-  EXPECT_EQ(answer_to("9223372036854775808"), "error: '9223372036854775808' does not fit into 64 bits");
-  EXPECT_EQ(answer_to("-9223372036854775809"), "error: '-9223372036854775809' does not fit into 64 bits");
-  EXPECT_EQ(answer_to(std::string(100'000, '1')), "error: so long a record is no number");
-  EXPECT_EQ(answer_to("\x1b[2J"), "error: '?[2J' is no whole number");
-  EXPECT_EQ(answer_to("41"), "42");
-  EXPECT_EQ(hear_from(waiting), "42");
-  EXPECT_EQ(server.wait(), 0);
-}
-
-TEST_F(Server, ASumThatDoesNotFitIsAnErrorForBothAndNoRound) {
-  Started server(server_with({}));
-  for (const auto& [a, b] : {std::pair("9223372036854775807", "1"), std::pair("-9223372036854775808", "-1")}) {
-    const Fd one = connect(), two = connect();
-    say_to(one, a), say_to(two, b);
-    EXPECT_EQ(hear_from(one), "error: the sum does not fit into 64 bits");
-    EXPECT_EQ(hear_from(two), "error: the sum does not fit into 64 bits");
-  }
-  const Fd one = connect(), two = connect();
-  say_to(one, "9223372036854775807"), say_to(two, "-9223372036854775808");
-  EXPECT_EQ(hear_from(one), "-1");
-  EXPECT_EQ(server.wait(), 0);
-  EXPECT_EQ(server.lines(), Lines{"Sum: -1"});
-}
-
-TEST_F(Server, OneNumberIsEnough) {
-  Started server(server_with({}));
-  const Fd talker = connect();
-  say_to(talker, "1");
-  for (int i = 0; i < 5; ++i) static_cast<void>(::send(talker.get(), "2", 1, MSG_NOSIGNAL));
-  EXPECT_EQ(hear_from(talker), "error: one number is enough");
-  EXPECT_EQ(hear_from(talker), "end");
 }
 
 TEST_F(Server, AStalePathIsReplacedAndALiveOneIsNot) {

@@ -1,8 +1,8 @@
 // ipc/fifo.hpp - pipes with a name, by which programs meet that are not related.
 //
 // Used by this lab's programs, and by whoever serves a control FIFO.
-// A FIFO of ours is for this user only (mode 0600), and only such a one is opened: /tmp is everybody's, and who plants a
-// FIFO or a symbolic link there before us would read what we send, or tell us what he likes.
+// A FIFO of ours is for this user only (mode 0600), and only such a one is opened: /tmp is everybody's, and who plants
+// a FIFO or a symbolic link there before us would read what we send, or tell us what he likes.
 // Nothing here removes a FIFO: the programs that meet there do not know who is the last.
 // Thread-safety: yes, but see Waiting below. async-signal-safe: no.
 // Sources: fifo(7), mkfifo(3), open(2), pipe(7), timer_create(2).
@@ -33,8 +33,8 @@ void make_fifo(const std::string& path);
 [[nodiscard]] Fd open_fifo_for_reading(const std::string& path, int timeout_ms = -1);
 [[nodiscard]] Fd open_fifo_for_writing(const std::string& path, int timeout_ms = -1);
 
-// For a server, who reads what one sender after the other has to say: opens at once, non-blocking, and never comes to an
-// end of file, because the server itself holds the writing end, too (O_RDWR, a Linux extension). Throws as above.
+// For a server, who reads what one sender after the other has to say: opens at once, non-blocking, and never comes to
+// an end of file, because the server itself holds the writing end, too (O_RDWR, a Linux extension). Throws as above.
 [[nodiscard]] Fd open_fifo_to_serve(const std::string& path);
 
 // So many bytes are written in one piece: those of other senders come before them or behind, never in between.

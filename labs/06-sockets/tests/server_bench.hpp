@@ -1,0 +1,77 @@
+// labs/06-sockets/tests/server_bench.hpp - a server at a path of its own, and clients that a test
+// plays itself. For tests only.
+#pragma once
+#include <gtest/gtest.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "ipc/socket.hpp"
+#include "labs/common/observing.hpp"
+
+namespace ipc::testing {
+
+using Lines = std::vector<std::string>;
+
+class Server : public ::testing::Test {
+ protected:
+  Server() { ::signal(SIGPIPE, SIG_IGN); }
+
+  [[nodiscard]] Lines server_with(Lines options) const {
+    options.insert(options.begin(), "server");
+    options.insert(options.end(), {"--socket", path});
+    return options;
+  }
+  [[nodiscard]] Outcome client(const std::string& number) const { return run({"client", number, "--socket", path}); }
+  [[nodiscard]] bool socket_is_there() const {
+    struct stat status {};
+    return ::lstat(path.c_str(), &status) == 0 && S_ISSOCK(status.st_mode);
+  }
+  // A client of our own, once the server listens.
+  [[nodiscard]] Fd connect() const {
+    Fd fd;
+    EXPECT_TRUE(wait_until([&] {
+      try {
+        fd = ipc::connect_unix(path, SOCK_SEQPACKET);
+      } catch (const std::system_error&) {
+        return false;
+      }
+      return true;
+    }));
+    return fd;
+  }
+  void wait_until_it_listens() const { static_cast<void>(connect()); }
+
+  TempDir folder;
+  const std::string path = folder.path("socket");
+};
+
+inline void say_to(const Fd& fd, std::string_view text) {
+  EXPECT_EQ(::send(fd.get(), text.data(), text.size(), MSG_NOSIGNAL), static_cast<ssize_t>(text.size()));
+}
+// The next record; "end" for the end; "silence" if nothing comes.
+inline std::string hear_from(const Fd& fd) {
+  timeval deadline{30, 0};
+  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &deadline, sizeof deadline);
+  char text[1000];
+  const ssize_t size = ::recv(fd.get(), text, sizeof text, 0);
+  if (size < 0) return errno == EAGAIN ? "silence" : std::string("error ") + std::strerror(errno);
+  return size == 0 ? "end" : std::string(text, static_cast<std::size_t>(size));
+}
+// How many descriptors a process has.
+inline std::size_t descriptors_of(const Started& program) {
+  return open_descriptors(std::to_string(program.pid())).size();
+}
+
+inline void expect_one_clear_line(const Outcome& outcome, int code, const std::string& part) {
+  EXPECT_EQ(outcome.code, code);
+  EXPECT_TRUE(outcome.out.empty());
+  ASSERT_EQ(outcome.err.size(), 1U);
+  EXPECT_NE(outcome.err[0].find(part), std::string::npos) << outcome.err[0];
+}
+
+}  // namespace ipc::testing
