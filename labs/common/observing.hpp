@@ -324,27 +324,32 @@ struct Checked {
   Outcome outcome;
   std::vector<std::string> complaints;  // errors, lost memory, descriptors left open; of its children, too
 };
+// What it says in the logs of a folder, of all processes that came to their end.
+inline std::vector<std::string> valgrind_complaints(const std::string& logs) {
+  std::vector<std::string> complaints;
+  int summaries = 0;
+  for (const auto& file : std::filesystem::directory_iterator(logs)) {
+    std::ifstream log(file.path());
+    std::string open;
+    for (std::string line; std::getline(log, line);) {
+      const std::string text = line.substr(std::min(line.size(), line.find("== ") + 3));
+      if (!open.empty() && text.find("<inherited from parent>") == std::string::npos) complaints.push_back(open);
+      open = text.rfind("Open ", 0) == 0 ? text : "";
+      if (text.rfind("ERROR SUMMARY: ", 0) != 0) continue;
+      ++summaries;
+      if (text.rfind("ERROR SUMMARY: 0 ", 0) != 0) complaints.push_back(read_text(file.path().string()));
+    }
+  }
+  if (summaries == 0) complaints.emplace_back("valgrind did not run");
+  return complaints;
+}
 inline Checked run_under_valgrind(std::vector<std::string> arguments, const RunOptions& options = {}) {
   const TempDir logs;
   arguments.front() = program_path(arguments.front());
   arguments.insert(arguments.begin(), {"/usr/bin/valgrind", "--leak-check=full", "--track-fds=yes",
                                        "--error-exitcode=99", "--log-file=" + logs.path("%p")});
-  Checked result{run(arguments, options), {}};
-  int summaries = 0;
-  for (const auto& file : std::filesystem::directory_iterator(logs.path())) {
-    std::ifstream log(file.path());
-    std::string open;
-    for (std::string line; std::getline(log, line);) {
-      const std::string text = line.substr(std::min(line.size(), line.find("== ") + 3));
-      if (!open.empty() && text.find("<inherited from parent>") == std::string::npos) result.complaints.push_back(open);
-      open = text.rfind("Open ", 0) == 0 ? text : "";
-      if (text.rfind("ERROR SUMMARY: ", 0) != 0) continue;
-      ++summaries;
-      if (text.rfind("ERROR SUMMARY: 0 ", 0) != 0) result.complaints.push_back(read_text(file.path().string()));
-    }
-  }
-  if (summaries == 0) result.complaints.emplace_back("valgrind did not run");
-  return result;
+  Outcome outcome = run(arguments, options);
+  return {std::move(outcome), valgrind_complaints(logs.path())};
 }
 
 }  // namespace ipc::testing

@@ -12,9 +12,8 @@ namespace ipc {
 namespace {
 
 constexpr std::size_t max_parts = 16;  // of one system call; more parts take more calls
-constexpr std::size_t prefix_size = 4;
 
-using Prefix = std::array<unsigned char, prefix_size>;
+using Prefix = std::array<std::byte, frame_prefix_size>;
 
 std::size_t total_size(std::span<const iovec> parts) noexcept {
   std::size_t total = 0;
@@ -126,7 +125,7 @@ Transfer send_frame(int fd, std::span<const std::byte> body) noexcept {
   //@ solution 06.send_frame
   if (body.size() > std::numeric_limits<std::uint32_t>::max()) return {0, EMSGSIZE, false};
   Prefix prefix;
-  for (std::size_t i = 0; i < prefix.size(); ++i) prefix[i] = static_cast<unsigned char>(body.size() >> (8 * i));
+  for (std::size_t i = 0; i < prefix.size(); ++i) prefix[i] = static_cast<std::byte>(body.size() >> (8 * i));
   const std::array<iovec, 2> parts{iovec{prefix.data(), prefix.size()},
                                    iovec{const_cast<std::byte*>(body.data()), body.size()}};
   return send_all(fd, parts);
@@ -138,6 +137,12 @@ Transfer send_frame(int fd, std::span<const std::byte> body) noexcept {
   //@ end
 }
 
+std::size_t frame_length(std::span<const std::byte, frame_prefix_size> prefix) noexcept {
+  std::size_t length = 0;
+  for (std::size_t i = 0; i < prefix.size(); ++i) length |= std::to_integer<std::size_t>(prefix[i]) << (8 * i);
+  return length;
+}
+
 Transfer receive_frame(int fd, std::span<std::byte> buffer) noexcept {
   //@ solution 06.receive_frame
   Prefix prefix;
@@ -146,8 +151,7 @@ Transfer receive_frame(int fd, std::span<std::byte> buffer) noexcept {
   if (begun.error != 0) return {0, begun.error, false};
   if (begun.end) return {0, begun.bytes == 0 ? 0 : EPROTO, begun.bytes == 0};
 
-  std::size_t length = 0;
-  for (std::size_t i = 0; i < prefix.size(); ++i) length |= static_cast<std::size_t>(prefix[i]) << (8 * i);
+  const std::size_t length = frame_length(prefix);
   if (length > buffer.size()) return {0, EMSGSIZE, false};  // checked before a single byte is stored
 
   const iovec body{buffer.data(), length};

@@ -1,0 +1,186 @@
+// watchdog - 6C: starts a dispatcher and a worker, and sees to it that there always is one of each.
+//
+//   $ build/bin/watchdog --socket s &
+//   listening on s
+//   worker 29082 started
+//   dispatcher 29083 started
+//   $ kill -9 29082                                   # a crash
+//   worker 29082 was killed by SIGKILL
+//   worker 29091 started
+//   $ kill -STOP 29083                                # one that hangs
+//   dispatcher 29083 was silent, so it was killed
+//   dispatcher 29092 started
+//   $ build/bin/request --socket s 'to be or not to be'
+//   words=6 bytes=18
+//
+//                          watchdog  <- poll: signalfd, both socketpairs; limit: the next moment when one counts as dead
+//      listening socket |  beats ^ | links     beats ^ | links (link.hpp)
+//                       v        | v                 | v
+//   request ========> dispatcher ==== pipes, segment ==== worker
+//
+// It does as little as possible, because nobody watches the watchdog: it handles no request and reads nothing from any
+// client. The listening socket is its own, and outlives every dispatcher: who connects while there is none waits in the
+// backlog. What dies is reaped, and gets a successor and both sides a new link.
+//
+// SIGTERM, SIGINT, SIGHUP: the dispatcher ends first, then the worker, then the watchdog. Users end before what they
+// use: the dispatcher takes in work and hands it to the worker, so the other way round requests would still be let in
+// with nobody there to do them; and the parent comes last, because only it can reap. If it is killed (SIGKILL), the
+// kernel kills both (PR_SET_PDEATHSIG); the socket's path stays, and the next one to listen there replaces it.
+// Man pages: unix(7), socketpair(2), signalfd(2), poll(2), waitpid(2), prctl(2).
+#include "ipc/watchdog.hpp"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <filesystem>
+#include <optional>
+#include <stdexcept>
+#include <string>
+
+#include "beside.hpp"
+#include "ipc/error.hpp"
+#include "ipc/program.hpp"
+#include "ipc/signals.hpp"
+#include "ipc/socket.hpp"
+#include "ipc/spawn.hpp"
+#include "link.hpp"
+#include "record.hpp"
+
+namespace {
+
+using ipc::BeatClock;
+
+struct Settings {
+  std::string socket, worker;
+  std::int64_t beat_ms = 200;
+  int max_restarts = 5;
+};
+
+class Watchdog {
+ public:
+  explicit Watchdog(const Settings& settings)
+      : settings_(settings),
+        stop_mask_(signals_of_interest()),
+        signals_(signals_of_interest()),
+        listener_(settings.socket, SOCK_STREAM, backlog),
+        worker_("worker", ipc::Milliseconds(settings.beat_ms), settings.max_restarts),
+        dispatcher_("dispatcher", ipc::Milliseconds(settings.beat_ms), settings.max_restarts) {
+    ipc::set_nonblocking(listener_.fd());
+    ipc::say("listening on " + settings.socket);
+  }
+
+  [[noreturn]] void run() {
+    for (;;) {
+      for (ipc::Supervised* child : both()) look_after(*child);
+      start_who_is_due();
+      wait();
+      for (signalfd_siginfo signal{}; signals_.read(signal);) {
+        if (signal.ssi_signo != SIGCHLD) stop(static_cast<int>(signal.ssi_signo));
+      }
+    }
+  }
+
+ private:
+  static constexpr int backlog = 128;  // who may wait while there is no dispatcher
+
+  // SIGCHLD only wakes us: one may stand for several deaths, and look() asks the kernel itself.
+  static sigset_t signals_of_interest() {
+    sigset_t set = ipc::stop_signals();
+    sigaddset(&set, SIGCHLD);
+    return set;
+  }
+
+  std::array<ipc::Supervised*, 2> both() { return {&worker_, &dispatcher_}; }
+
+  static std::string title(const ipc::Supervised& child, pid_t pid) { return child.name() + " " + std::to_string(pid); }
+
+  void look_after(ipc::Supervised& child) {
+    const pid_t pid = child.pid();
+    const auto ended = child.look(BeatClock::now());
+    if (!ended) return;
+    ipc::say(title(child, pid) + " " + *ended);
+    if (!child.next_step()) {
+      throw std::runtime_error("giving up: the " + child.name() + " died at its start " +
+                               std::to_string(settings_.max_restarts + 1) + " times in a row; at last it " + *ended);
+    }
+  }
+
+  void start_who_is_due() {
+    //@ solution 06.start_due
+    bool started = false;
+    for (ipc::Supervised* child : both()) {
+      if (child->is_running() || *child->next_step() > BeatClock::now()) continue;
+      child->start(child == &worker_ ? worker_options(settings_.worker, settings_.beat_ms) : dispatcher_options());
+      ipc::say(title(*child, child->pid()) + " started");
+      started = true;
+    }
+    if (!started) return;
+    NewLink made = make_link();
+    for (ipc::Supervised* child : both()) {
+      const Link& side = child == &worker_ ? made.worker : made.dispatcher;
+      // Who does not even take a link is killed; look() then finds it dead.
+      if (child->is_running() && !send_link(child->control(), side, made.segment.id())) ::kill(child->pid(), SIGKILL);
+    }
+    segment_ = std::move(made.segment);  // the pipe ends are closed here, and the former segment goes
+    //@ starter
+    // TODO 06.start_due: start who does not run and is due. If anybody was started, make a new link and send each side
+    // what is its own. Why does the one that went on running get a new one too? Which descriptors do you close, and why?
+    //| for (ipc::Supervised* child : both()) {
+    //|   if (!child->is_running()) throw std::runtime_error("starting the " + child->name() + " is still to be written");
+    //| }
+    //| static_cast<void>(&Watchdog::dispatcher_options), static_cast<void>(segment_);
+    //@ end
+  }
+
+  [[nodiscard]] ipc::SpawnOptions dispatcher_options() const {
+    ipc::SpawnOptions options;
+    options.arguments = {program_beside("dispatcher"), "--supervised", "--beat-ms", std::to_string(settings_.beat_ms)};
+    options.descriptors = {{listener_.fd(), listening_fd}};
+    return options;
+  }
+
+  // Until somebody beats, dies, tells us to stop, or there is something to do: somebody is overdue, or may be started.
+  void wait() {
+    const auto next = std::min(*worker_.next_step(), *dispatcher_.next_step());
+    std::array<pollfd, 3> set{{{signals_.fd(), POLLIN, 0}, {worker_.control(), POLLIN, 0}}};
+    set[2] = {dispatcher_.control(), POLLIN, 0};
+    const int timeout_ms = ipc::milliseconds_until(next, BeatClock::now());
+    if (::poll(set.data(), set.size(), timeout_ms) == -1 && errno != EINTR) ipc::throw_errno("poll");
+  }
+
+  [[noreturn]] void stop(int signo) {
+    for (ipc::Supervised* child : {&dispatcher_, &worker_}) {
+      if (!child->is_running()) continue;
+      const pid_t pid = child->pid();
+      child->end();
+      ipc::say(title(*child, pid) + " ended");
+    }
+    throw ipc::Stopped{signo};
+  }
+
+  Settings settings_;
+  ipc::ScopedMask stop_mask_;
+  ipc::SignalFd signals_;
+  // Destroyed from the last to the first, also if we give up: dispatcher, worker, segment, socket.
+  ipc::UnixListener listener_;
+  std::optional<ipc::SysvSegment> segment_;
+  ipc::Supervised worker_, dispatcher_;
+};
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Settings settings;
+  ipc::Program about{"watchdog [options]: starts dispatcher and worker, and starts them again when they crash or hang",
+                     ipc::po::options_description("options")};
+  add_socket_path(about.options, settings.socket);
+  add_worker(about.options, settings.worker);
+  ipc::add_number<std::int64_t>(about.options, "beat-ms", settings.beat_ms, 20, 3'600'000,
+                                "from beat to beat; who is silent for two and a half is dead");
+  ipc::add_number(about.options, "max-restarts", settings.max_restarts, 0, 1'000'000,
+                  "give up after so many restarts in a row of what dies at its start");
+  return ipc::run_program(argc, argv, about, [&](const auto&) -> int { Watchdog(settings).run(); });
+}

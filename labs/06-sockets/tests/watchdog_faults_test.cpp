@@ -1,0 +1,221 @@
+// What the watchdog is for: whatever is killed or stopped, whenever that is, nobody who asks is left without a word.
+//
+// LAB_TEST_RUNS=200 for that many moments, LAB_TEST_SEED to repeat a run.
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <random>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "watchdog_bench.hpp"
+
+namespace ipc::testing {
+namespace {
+
+using namespace std::chrono_literals;
+using ::testing::IsEmpty;
+
+constexpr int beat_ms = 200;
+
+// Clients that ask all the time, each for another number of words and bytes.
+class Crowd {
+ public:
+  Crowd(const std::string& socket, std::size_t size) {
+    for (std::size_t i = 0; i < size; ++i) threads_.emplace_back([this, socket, i] { ask_on(socket, i); });
+  }
+  ~Crowd() { leave(); }
+  void leave() {
+    stop_ = true;
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+  std::atomic<int> answered = 0, sent_away = 0;
+  std::vector<std::string> wrong;  // to be read when they have left
+
+ private:
+  void ask_on(const std::string& socket, std::size_t i) {
+    for (std::size_t round = 0; !stop_; ++round) {
+      const std::size_t words = 1 + i + 8 * (round % 1000), bytes = 2 * words + 101 * i;
+      const std::string answer = ask(socket, text_of(words, bytes));
+      if (answer == count_of(words, bytes)) {
+        ++answered;
+      } else if (failed_politely(answer)) {
+        ++sent_away;
+      } else {
+        const std::lock_guard lock(mutex_);
+        wrong.push_back(count_of(words, bytes) + " asked for, and got: " + answer);
+      }
+      std::this_thread::sleep_for(1ms);  // leaves the machine to others; nothing waits for it
+    }
+  }
+  std::atomic<bool> stop_ = false;
+  std::mutex mutex_;
+  std::vector<std::thread> threads_;
+};
+
+// "request" itself, over and over.
+class Requests {
+ public:
+  explicit Requests(std::string socket) : socket_(std::move(socket)), thread_([this] { ask_on(); }) {}
+  ~Requests() { leave(); }
+  void leave() {
+    stop_ = true;
+    if (thread_.joinable()) thread_.join();
+  }
+  int answered = 0, sent_away = 0;
+  std::vector<std::string> wrong;
+
+ private:
+  void ask_on() {
+    while (!stop_) {
+      const Outcome outcome = run({"request", "to be or not to be", "--socket", socket_});
+      if (outcome.code == 0 && outcome.out == std::vector<std::string>{"words=6 bytes=18"}) {
+        ++answered;
+      } else if (outcome.code == 75 && outcome.out == std::vector<std::string>{"error: try again"}) {
+        ++sent_away;
+      } else {
+        wrong.push_back("exit " + std::to_string(outcome.code) +
+                        (outcome.out.empty() ? "" : ": " + outcome.out.front()));
+      }
+    }
+  }
+  std::string socket_;
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
+TEST(UnderFire, WhateverIsKilledOrStoppedIsReplacedWithinThreeBeats) {
+  Watched watched({"--beat-ms", std::to_string(beat_ms)});
+  const std::string identity = watched.socket_identity();
+  ASSERT_NE(identity.find("socket:"), std::string::npos);
+  const auto moments = random_moments({SIGKILL, SIGSTOP}, 300ms, 24);
+  ::alarm(static_cast<unsigned>(240 + moments.size() * 3));
+  std::mt19937_64 random(static_cast<unsigned long>(moments.front().delay.count()));
+  std::vector<milliseconds> taken;
+  Crowd crowd(watched.socket(), 3);
+  Requests requests(watched.socket());
+  for (const Moment& moment : moments) {
+    const std::string name = random() % 2 == 0 ? "worker" : "dispatcher";
+    std::this_thread::sleep_for(moment.delay);
+    const pid_t victim = watched.pid_of(name);
+    const auto begin = Clock::now();
+    ASSERT_TRUE(watched.hit(name, moment.signo));
+    ASSERT_TRUE(watched.next_start(name)) << name << " was not detected";
+    taken.push_back(std::chrono::duration_cast<milliseconds>(Clock::now() - begin));
+    EXPECT_FALSE(exists(victim)) << "not reaped";
+    EXPECT_EQ(children_of(watched.pid()).size(), 2U);
+    EXPECT_EQ(watched.socket_identity(), identity);
+  }
+  EXPECT_TRUE(wait_until([&] { return ask(watched.socket(), "all is well") == "words=3 bytes=11"; }));
+  requests.leave(), crowd.leave();
+  EXPECT_THAT(crowd.wrong, IsEmpty());
+  EXPECT_THAT(requests.wrong, IsEmpty());
+  EXPECT_GT(crowd.answered, 0);
+  // Three beats for the watchdog. It and we are also at the mercy of the scheduler: of ten, one may come late.
+  std::sort(taken.begin(), taken.end());
+  const auto late = std::count_if(taken.begin(), taken.end(), [](auto time) { return time > 3 * beat_ms * 1ms; });
+  std::printf("%zu faults; replaced after %ld ms (median), %ld ms (longest), %ld later than three beats\n",
+              taken.size(), static_cast<long>(taken[taken.size() / 2].count()), static_cast<long>(taken.back().count()),
+              static_cast<long>(late));
+  std::printf("clients: %d answered, %d told to try again; request: %d and %d\n", crowd.answered.load(),
+              crowd.sent_away.load(), requests.answered, requests.sent_away);
+  EXPECT_LE(late * 10, static_cast<long>(taken.size()));
+  watched.run().signal(SIGTERM);
+  EXPECT_EQ(watched.run().wait(), 128 + SIGTERM);
+  EXPECT_THAT(watched.run().left_processes(), IsEmpty());
+  EXPECT_FALSE(std::filesystem::exists(watched.socket()));
+}
+
+TEST(UnderFire, TheRequestUnderWayIsToldToTryAgainAndTheNextIsAnswered) {
+  Watched watched;
+  ASSERT_TRUE(watched.hit("worker", SIGSTOP));
+  Asker under_way(watched.socket(), "one");
+  Asker behind_it(watched.socket(), "one two");
+  EXPECT_EQ(under_way.answer(), "error: try again");
+  EXPECT_EQ(behind_it.answer(), "words=2 bytes=7");
+  const pid_t dispatcher = watched.dispatcher();
+  EXPECT_TRUE(watched.next_start("worker"));
+  EXPECT_EQ(children_of(watched.pid()).size(), 2U);
+  EXPECT_TRUE(is_alive(dispatcher)) << "the dispatcher outlives a worker";
+}
+
+TEST(UnderFire, WhoConnectsWhileThereIsNoDispatcherIsServedByTheNext) {
+  Watched watched({"--beat-ms", "400"});
+  ASSERT_EQ(ask(watched.socket(), "one"), "words=1 bytes=3");
+  const pid_t worker = watched.worker();
+  ASSERT_TRUE(watched.hit("dispatcher", SIGSTOP));
+  ASSERT_TRUE(wait_until([&] { return state_of(watched.dispatcher()) == 'T'; }));
+  EXPECT_EQ(ask(watched.socket(), "one two"), "words=2 bytes=7");
+  EXPECT_TRUE(is_alive(worker)) << "the worker outlives a dispatcher";
+}
+
+TEST(UnderFire, ARequestOfAStoppedDispatcherIsNotLost) {
+  Watched watched;
+  Asker accepted(watched.socket());
+  ASSERT_EQ(ask(watched.socket(), "one"), "words=1 bytes=3");  // so it has accepted the one before, too
+  ASSERT_TRUE(watched.hit("dispatcher", SIGSTOP));
+  accepted.send("one two");
+  EXPECT_EQ(accepted.answer(), "end") << "its connection died with the dispatcher; `request` says: try again";
+}
+
+TEST(UnderFire, BothAtOnceAreReplaced) {
+  Watched watched;
+  for (const auto& [first, second] : {std::pair{SIGKILL, SIGKILL}, {SIGSTOP, SIGSTOP}, {SIGSTOP, SIGKILL}}) {
+    const pid_t worker = watched.worker(), dispatcher = watched.dispatcher();
+    ASSERT_TRUE(watched.hit("worker", first) && watched.hit("dispatcher", second));
+    while (watched.worker() == worker || watched.dispatcher() == dispatcher) ASSERT_TRUE(watched.line());
+    EXPECT_EQ(ask(watched.socket(), "one"), "words=1 bytes=3");
+    EXPECT_THAT(children_of(watched.pid()), ::testing::UnorderedElementsAre(watched.worker(), watched.dispatcher()));
+  }
+}
+
+TEST(UnderFire, WhoOnlyPausesForAMomentIsLeftAlone) {
+  Watched watched({"--beat-ms", "60000"});
+  const pid_t worker = watched.worker();
+  ASSERT_TRUE(watched.hit("worker", SIGSTOP));
+  ASSERT_TRUE(wait_until([&] { return state_of(worker) == 'T'; }));
+  Asker client(watched.socket(), "one");
+  ASSERT_TRUE(watched.hit("worker", SIGCONT));
+  EXPECT_EQ(client.answer(), "words=1 bytes=3");
+  EXPECT_THAT(children_of(watched.pid()), ::testing::ElementsAre(worker, watched.dispatcher()));
+}
+
+TEST(UnderFire, AWatchdogThatWasStoppedDoesNotBlameItsChildren) {
+  Watched watched({"--beat-ms", "50"});
+  ASSERT_EQ(ask(watched.socket(), "one"), "words=1 bytes=3");
+  const auto children = children_of(watched.pid());
+  watched.run().signal(SIGSTOP);
+  ASSERT_TRUE(wait_until([&] { return state_of(watched.pid()) == 'T'; }));
+  std::this_thread::sleep_for(500ms);
+  watched.run().signal(SIGCONT);
+  EXPECT_EQ(ask(watched.socket(), "one"), "words=1 bytes=3");
+  EXPECT_EQ(children_of(watched.pid()), children);
+}
+
+void expect_nothing_left(const std::string& program) {
+  for (const Moment& moment : random_moments({SIGTERM, SIGINT, SIGHUP}, 40ms, 30)) {
+    const TempDir folder;
+    const std::string socket = folder.path("s");
+    Started run({program, "--socket", socket});
+    std::this_thread::sleep_for(moment.delay);
+    const auto family = children_of(run.pid());
+    run.signal(moment.signo);
+    ASSERT_EQ(run.wait(), 128 + moment.signo);
+    EXPECT_THAT(run.left_processes(), IsEmpty());
+    EXPECT_FALSE(std::filesystem::exists(socket));
+    EXPECT_EQ(segments_of({run.pid()}) + segments_of(family), 0U);
+    EXPECT_THAT(run.error_lines(), IsEmpty());
+  }
+}
+
+TEST(AtAnyMoment, AWatchdogThatIsToldToStopLeavesNothing) { expect_nothing_left("watchdog"); }
+TEST(AtAnyMoment, ADispatcherThatIsToldToStopLeavesNothing) { expect_nothing_left("dispatcher"); }
+
+}  // namespace
+}  // namespace ipc::testing
