@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <exception>
-#include <iostream>
 #include <utility>
 
 #include "ipc/error.hpp"
@@ -24,9 +24,8 @@ namespace {
   try {
     code = body();
   } catch (const std::exception& failure) {
-    // One string, one write(): lines of several children do not mix.
-    std::cerr << std::string(program_invocation_short_name) + ": child " + std::to_string(::getpid()) + ": " +
-                     failure.what() + "\n";
+    // Standard error has no buffer: one call, one write(), so that the lines of several children do not mix.
+    std::fprintf(stderr, "%s: child %d: %s\n", program_invocation_short_name, ::getpid(), failure.what());
   }
   ::_exit(code);
 }
