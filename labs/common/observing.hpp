@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/shm.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -208,6 +209,7 @@ class Started {
 
   [[noreturn]] static void exec(const std::vector<std::string>& arguments, const std::vector<std::string>& environment,
                                 const std::string& folder, int in, int out, int err) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // a test that is killed leaves nothing running
     ::setsid();
     for (int signo = 1; signo < 32; ++signo) ::signal(signo, SIG_DFL);
     sigset_t none;

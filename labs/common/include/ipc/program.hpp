@@ -181,6 +181,9 @@ inline void die_of(int signo) {
   ::pthread_sigmask(SIG_UNBLOCK, &only, nullptr);
 }
 
+// One string, one write(): lines of several processes do not mix.
+inline void complain(const std::string& name, const std::string& why) { std::cerr << name + ": " + why + "\n"; }
+
 }  // namespace detail
 
 // The whole of main(): reads the command line, runs `body` with it and returns what it returns. A pipe that nobody
@@ -199,10 +202,10 @@ inline int run_program(int argc, char** argv, Program about, const std::function
     detail::die_of(stopped.signo);
     return 128 + stopped.signo;
   } catch (const UsageError& misuse) {
-    std::cerr << name << ": " << misuse.what() << "; see " << name << " --help" << std::endl;
+    detail::complain(name, std::string(misuse.what()) + "; see " + name + " --help");
     return 2;
   } catch (const std::exception& failure) {
-    std::cerr << name << ": " << failure.what() << std::endl;
+    detail::complain(name, failure.what());
     return 1;
   }
 }
