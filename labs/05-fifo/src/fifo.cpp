@@ -68,7 +68,7 @@ void require_own_fifo(const struct stat& status, const std::string& path) {
   }
 }
 
-// Looks before it opens, for to open a FIFO is already a deed: it lets the other side go on. And looks again at what it
+// Looks before it opens, because to open a FIFO already lets the other side go on. And looks again at what it
 // got, for it may have been exchanged in between.
 Fd open_own_fifo(const std::string& path, int flags, int timeout_ms) {
   struct stat status {};
