@@ -199,7 +199,7 @@ TEST(UnderFire, AWatchdogThatWasStoppedDoesNotBlameItsChildren) {
 }
 
 void expect_nothing_left(const std::string& program) {
-  for (const Moment& moment : random_moments({SIGTERM, SIGINT, SIGHUP}, 40ms, 30)) {
+  for (const Moment& moment : random_moments({SIGTERM, SIGINT, SIGHUP}, 60ms, 12)) {
     const TempDir folder;
     const std::string socket = folder.path("s");
     Started run({program, "--socket", socket});
