@@ -1,4 +1,4 @@
-// labs/06-sockets/src/beside.hpp - how watchdog and dispatcher find the programs that they start, and what they give them.
+// labs/06-sockets/src/beside.hpp - the programs that watchdog and dispatcher start: where they are, and what they get.
 #pragma once
 #include <cstdint>
 #include <filesystem>

@@ -7,8 +7,8 @@
 //   $ build/bin/request --socket s 'to be or not to be'
 //   words=6 bytes=18
 //
-// If that worker crashes or hangs, the dispatcher says so and ends; who asked hears "error: try again". With --supervised
-// it is a child of `watchdog`, which has opened the listening socket and starts both anew.
+// If that worker crashes or hangs, the dispatcher says so and ends; who asked hears "error: try again". With
+// --supervised it is a child of `watchdog`, which has opened the listening socket and starts both anew.
 //
 // One client's request is under way at a time (link.hpp says why that cannot get stuck); the others wait in a queue. A
 // client sends one frame and gets one. Nobody can hold up the others: the dispatcher never waits for one descriptor
@@ -234,8 +234,8 @@ class Dispatcher {
     ipc::Fd client(::accept4(surroundings_.listener(), nullptr, nullptr, SOCK_CLOEXEC));
     if (!client) {
       if (errno == EBADF || errno == EINVAL || errno == ENOTSOCK) ipc::throw_errno("accept");
-      // Of a client that has gone, or a machine that is full at the moment (EMFILE ...), nobody dies; who waits stays in
-      // the backlog, and we do not run in circles meanwhile.
+      // Of a client that has gone, or a machine that is full at the moment (EMFILE ...), nobody dies; who waits stays
+      // in the backlog, and we do not run in circles meanwhile.
       accept_again_ = BeatClock::now() + Milliseconds(100);
       return;
     }
@@ -307,8 +307,8 @@ class Dispatcher {
     //@ end
   }
 
-  // The worker is dead, or has a newer link already. What it was at may have been what killed it, so it is not repeated:
-  // that client is told. The others wait for the next link.
+  // The worker is dead, or has a newer link already. What it was at may have been what killed it, so it is not
+  // repeated: that client is told. The others wait for the next link.
   void lose_link() {
     fail_under_way();
     link_ = {};

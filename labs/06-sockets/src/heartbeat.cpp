@@ -24,8 +24,8 @@ bool Heartbeat::beat() noexcept {
   const int error = send_some(fd_, {&part, 1}).error;
   return error == 0 || error == EAGAIN;
   //@ starter
-  // TODO 06.beat: if a beat is due, send one byte and note when the next is due. The watcher may be asleep and the socket
-  // full: may you wait for it? What does send say when the watcher is dead?
+  // TODO 06.beat: if a beat is due, send one byte and note when the next is due. The watcher may be asleep and the
+  // socket full: may you wait for it? What does send say when the watcher is dead?
   //| static_cast<void>(fd_), static_cast<void>(period_);
   //| return true;
   //@ end
@@ -45,8 +45,8 @@ HeartbeatMonitor::Verdict HeartbeatMonitor::check(BeatClock::time_point now) noe
   }
   return now < deadline() ? Verdict::alive : Verdict::silent;
   //@ starter
-  // TODO 06.silence: read all the beats that have come, then judge. Why not the other way round? And what do you make of
-  // end of file?
+  // TODO 06.silence: read all the beats that have come, then judge. Why not the other way round? And what do you make
+  // of end of file?
   //| static_cast<void>(fd_), static_cast<void>(now);
   //| return Verdict::alive;
   //@ end

@@ -91,8 +91,8 @@ bool send_link(int control, const Link& side, int segment_id) {
   } while (size == -1 && errno == EINTR);
   return size == sizeof segment_id;
   //@ starter
-  // TODO 06.send_link: sendmsg(2) with the segment's id as bytes and the two descriptors beside them, see cmsg(3). Whose
-  // descriptors are they while they are on their way?
+  // TODO 06.send_link: sendmsg(2) with the segment's id as bytes and the two descriptors beside them, see cmsg(3).
+  // Whose descriptors are they while they are on their way?
   //| static_cast<void>(control), static_cast<void>(side), static_cast<void>(segment_id);
   //| return false;
   //@ end

@@ -1,4 +1,4 @@
-// labs/06-sockets/src/link.hpp - how dispatcher and worker are connected: a text in a shared segment, and a pipe each way.
+// labs/06-sockets/src/link.hpp - how dispatcher and worker are connected: a shared segment, and a pipe each way.
 //
 //   dispatcher                      segment: one text                     worker
 //       | text_ --------------------> [ to be or not ... ] ------------------> |
@@ -6,8 +6,8 @@
 //       | <==================== pipe "replies" ======= Reply{number, words...} |
 //
 // What is sent on which descriptor, and why nobody can wait for ever:
-// - The parent makes it (the watchdog; of a dispatcher that is alone, itself), and it is never repaired: when either side
-//   was started anew, both get a new one, so nothing that the dead one left can ever be read.
+// - The parent makes it (the watchdog; of a dispatcher that is alone, itself), and it is never repaired: when either
+//   side was started anew, both get a new one, so nothing that the dead one left can ever be read.
 // - It comes as one record on the socketpair to the parent (Supervised::control_fd): the segment's id as bytes, the two
 //   pipe ends as descriptors (SCM_RIGHTS). The parent keeps no end of a pipe, so a side that dies is end of file, or
 //   EPIPE, to the other. On the same socketpair, the other way, go the beats; nothing else does.
@@ -16,8 +16,8 @@
 //   record. A record is smaller than PIPE_BUF: it is written whole or not at all, and with 64 KiB of room no write ever
 //   waits. So two full pipes cannot face each other, and there is no deadlock.
 // - Nobody waits for the other in read(): both sides poll all they have, with the next beat as the limit.
-// - The number of the request comes back in the reply. In a link that never was another's it always fits; if it does not,
-//   something is broken, and the dispatcher had rather die than give somebody another's answer.
+// - The number of the request comes back in the reply. In a link that never was another's it always fits; if it does
+//   not, something is broken, and the dispatcher had rather die than give somebody another's answer.
 // - The segment is marked for removal before anybody hears of it: it goes with its last process, even by kill -9. Linux
 //   lets others attach by id until then. The parent stays attached until the next link, so that they come in time.
 // Sources: unix(7), cmsg(3), pipe(7), shmctl(2).

@@ -61,8 +61,8 @@ std::optional<std::string> Supervised::look(BeatClock::time_point now) {
   const bool was_silent = !was_dead && verdict == HeartbeatMonitor::Verdict::silent;
   return was_silent ? "was silent, so it was killed" : how_it_ended(status_);
   //@ starter
-  // TODO 06.look: ask the monitor, and ask the kernel (waitpid, without waiting). If the child is dead or counts as dead:
-  // make sure of it, reap it, and say what it died of. Why is SIGTERM not enough for a process that was stopped?
+  // TODO 06.look: ask the monitor, and ask the kernel (waitpid, without waiting). If the child is dead or counts as
+  // dead: make sure of it, reap it, and say what it died of. Why is SIGTERM not enough for a process that was stopped?
   //| static_cast<void>(now);
   //| return std::nullopt;
   //@ end

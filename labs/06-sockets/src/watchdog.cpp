@@ -13,7 +13,7 @@
 //   $ build/bin/request --socket s 'to be or not to be'
 //   words=6 bytes=18
 //
-//                          watchdog  <- poll: signalfd, both socketpairs; limit: the next moment when one counts as dead
+//                          watchdog  <- poll: signalfd, both socketpairs; until the next moment when one is overdue
 //      listening socket |  beats ^ | links     beats ^ | links (link.hpp)
 //                       v        | v                 | v
 //   request ========> dispatcher ==== pipes, segment ==== worker
@@ -30,6 +30,7 @@
 #include "ipc/watchdog.hpp"
 
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 
 #include <algorithm>
@@ -127,9 +128,9 @@ class Watchdog {
     segment_ = std::move(made.segment);  // the pipe ends are closed here, and the former segment goes
     //@ starter
     // TODO 06.start_due: start who does not run and is due. If anybody was started, make a new link and send each side
-    // what is its own. Why does the one that went on running get a new one too? Which descriptors do you close, and why?
+    // what is its own. Why does the one that went on running get a new one too? Who closes which descriptors, and when?
     //| for (ipc::Supervised* child : both()) {
-    //|   if (!child->is_running()) throw std::runtime_error("starting the " + child->name() + " is still to be written");
+    //|   if (!child->is_running()) throw std::runtime_error("cannot start the " + child->name() + " yet");
     //| }
     //| static_cast<void>(&Watchdog::dispatcher_options), static_cast<void>(segment_);
     //@ end

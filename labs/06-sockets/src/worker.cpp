@@ -7,8 +7,9 @@
 //   words=6 bytes=18
 //
 // Texts come in a segment, see link.hpp. It has one thread and one loop, and beats from there, between two pieces of a
-// long text too: a worker that hangs anywhere is silent. There is nothing to clean up, so the signals that say stop keep
-// their default and end it at once; if its parent dies, the kernel ends it, and end of file on descriptor 3 would too.
+// long text too: a worker that hangs anywhere is silent. There is nothing to clean up, so the signals that say stop
+// keep their default and end it at once; if its parent dies, the kernel ends it, and end of file on descriptor 3 would
+// too.
 // Man pages: unix(7), pipe(7), poll(2), shmat(2).
 #include <poll.h>
 #include <sys/socket.h>
@@ -61,8 +62,8 @@ bool serve(Link& link, ipc::Heartbeat& heart) {
   const Reply reply{request.number, count_words(text, heart), request.bytes};
   return ipc::write_full(link.out.get(), &reply, sizeof reply) == sizeof reply;
   //@ starter
-  // TODO 06.serve: read one Request, count the words of the text in the segment, write one Reply. What if the dispatcher
-  // has died meanwhile?
+  // TODO 06.serve: read one Request, count the words of the text in the segment, write one Reply. What if the
+  // dispatcher has died meanwhile?
   //| static_cast<void>(link), static_cast<void>(heart), static_cast<void>(count_words);
   //| return false;
   //@ end

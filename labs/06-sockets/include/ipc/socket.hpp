@@ -94,8 +94,8 @@ struct Transfer {
 // buffer (the connection is then of no further use), EPROTO if the peer closed inside a frame; `end` if it closed
 // between frames. async-signal-safe: yes.
 [[nodiscard]] Transfer receive_frame(int fd, std::span<std::byte> buffer) noexcept;
-// The body's length, as a frame's first bytes say it: for who collects a frame piece by piece, and must check it himself.
-// async-signal-safe: yes.
+// The body's length, as a frame's first bytes say it: for who collects a frame piece by piece, and must check it
+// himself. async-signal-safe: yes.
 inline constexpr std::size_t frame_prefix_size = 4;
 [[nodiscard]] std::size_t frame_length(std::span<const std::byte, frame_prefix_size> prefix) noexcept;
 

@@ -1,9 +1,9 @@
 // ipc/watchdog.hpp - is it still alive? Heartbeats, and a child that is watched, killed, reaped and started again.
 //
-// A crash is easy to see: the child's end of a socket closes, SIGCHLD comes. A process that hangs does neither. So whoever
-// is watched says "I am alive" once in every beat, from the loop that does its work, and who watches takes silence for
-// death. Used by the watchdog of this lab. Heartbeat and HeartbeatMonitor serve peers on two hosts as well, where silence
-// is all one hears: a cable that was pulled out closes no socket.
+// A crash is easy to see: the child's end of a socket closes, SIGCHLD comes. A process that hangs does neither. So
+// whoever is watched says "I am alive" once in every beat, from the loop that does its work, and who watches takes
+// silence for death. Used by the watchdog of this lab. Heartbeat and HeartbeatMonitor serve peers on two hosts as well,
+// where silence is all one hears: a cable that was pulled out closes no socket.
 // Thread-safety: none, one thread for each object, and a program that watches needs no second one. async-signal-safe:
 // no. Time is passed in where it decides something, so that a test needs no waiting.
 // Sources: unix(7), socketpair(2), waitpid(2), prctl(2) (PR_SET_PDEATHSIG).
