@@ -90,6 +90,7 @@ class Watched {
   std::optional<std::string> line() {
     auto text = run_.line();
     if (!text) return text;
+    history_.push_back(*text);
     char name[32], what[32];
     int pid = 0;
     if (std::sscanf(text->c_str(), "%31s %d %31s", name, &pid, what) == 3 && std::string(what) == "started") {
@@ -97,6 +98,8 @@ class Watched {
     }
     return text;
   }
+  // All lines so far that told of the children.
+  [[nodiscard]] const std::vector<std::string>& history() const { return history_; }
   // Reads on until such a program is started. False if none is.
   bool next_start(const std::string& name) {
     const pid_t before = pid_of(name);
@@ -134,6 +137,7 @@ class Watched {
   std::string socket_;
   Started run_;
   bool listening_ = false;
+  std::vector<std::string> history_;
   pid_t worker_ = 0, dispatcher_ = 0;
 };
 
