@@ -189,19 +189,14 @@ class Parent {
 
   const Options options_;
   std::mt19937_64 random_;
-  const sigset_t watched_ = with(with(ipc::stop_signals(), SIGCHLD), SIGUSR1);
+  const sigset_t watched_ = ipc::stop_signals_and({SIGCHLD, SIGUSR1});
   // Sent to us SIGUSR1 means nothing; one that is pending when the mask goes must find a handler, not its deadly default.
   const ipc::ScopedAction harmless_{SIGUSR1, note};
   // From before the first fork. The children inherit it, and so lose no signal before they have their handlers.
-  const ipc::ScopedMask mask_{with(watched_, SIGINT)};
+  const ipc::ScopedMask mask_{ipc::stop_signals_and({SIGCHLD, SIGUSR1, SIGINT})};
   std::vector<ipc::Child> children_;
   std::optional<ipc::SignalFd> signals_;
   bool ending_ = false;
-
-  static sigset_t with(sigset_t set, int signo) {
-    sigaddset(&set, signo);
-    return set;
-  }
 };
 
 }  // namespace

@@ -199,11 +199,9 @@ int run(const Options& options, Segment segment, const sigset_t& watched) {
 }
 
 int start(const Options& options) {
-  sigset_t watched = ipc::stop_signals();
-  sigaddset(&watched, SIGUSR1);
-  sigaddset(&watched, SIGCHLD);
-  sigset_t blocked = watched;
-  sigaddset(&blocked, SIGTERM);  // for the child, also when we were started to ignore it
+  const sigset_t watched = ipc::stop_signals_and({SIGUSR1, SIGCHLD});
+  // SIGTERM for the child, also when we were started to ignore it.
+  const sigset_t blocked = ipc::stop_signals_and({SIGUSR1, SIGCHLD, SIGTERM});
   // An answer that comes when we do not wait for it any more finds a handler when the mask goes, and does not end us.
   const ipc::ScopedAction harmless(SIGUSR1, note);
   const ipc::ScopedMask mask(blocked);

@@ -18,7 +18,7 @@
 #include <system_error>
 #include <utility>
 
-#include "attentive.hpp"
+#include "ipc/attentive.hpp"
 #include "ipc/child.hpp"
 #include "ipc/program.hpp"
 #include "ipc/signals.hpp"
@@ -102,7 +102,7 @@ class Parent {
   }
 
   void write(int fd, std::string_view bytes, const std::string& what) {
-    write_attentively(fd, bytes, what, signals_->fd(), [this] {
+    ipc::write_attentively(fd, bytes, what, signals_->fd(), [this] {
       take_signals();
       if (status_) throw std::runtime_error(last_words());
     });
@@ -140,12 +140,7 @@ class Parent {
     return "child " + std::to_string(last_pid_) + " " + ipc::how_it_ended(*status_) + " before it was done";
   }
 
-  static sigset_t with_child(sigset_t set) {
-    sigaddset(&set, SIGCHLD);
-    return set;
-  }
-
-  const sigset_t watched_ = with_child(ipc::stop_signals());
+  const sigset_t watched_ = ipc::stop_signals_and({SIGCHLD});
   const ipc::ScopedMask mask_{watched_};
   ipc::Pipe pipe_ = ipc::make_pipe();
   std::optional<ipc::SignalFd> signals_;  // made after the fork: the child has no use for it

@@ -20,7 +20,7 @@
 #include <iterator>
 #include <sstream>
 
-#include "attentive.hpp"
+#include "ipc/attentive.hpp"
 #include "ipc/line_mux.hpp"
 #include "ipc/program.hpp"
 #include "ipc/signals.hpp"
@@ -124,8 +124,8 @@ class Pipeline {
   void print(ipc::LineMux::Token stream, std::string_view text) {
     static constexpr const char* tags[] = {"[A : stderr] ", "[B : stdout] ", "[B : stderr] "};
     const bool is_out = stream == b_out;
-    write_attentively(is_out ? STDOUT_FILENO : STDERR_FILENO, tags[stream] + std::string(text) + "\n",
-                      is_out ? "standard output" : "standard error", signals_.fd(), [this] { take_signals(); });
+    ipc::write_attentively(is_out ? STDOUT_FILENO : STDERR_FILENO, tags[stream] + std::string(text) + "\n",
+                           is_out ? "standard output" : "standard error", signals_.fd(), [this] { take_signals(); });
   }
 
   void take_signals() {
@@ -176,13 +176,8 @@ class Pipeline {
     return result;
   }
 
-  static sigset_t with_child(sigset_t set) {
-    sigaddset(&set, SIGCHLD);
-    return set;
-  }
-
   const bool tagged_;
-  const sigset_t watched_ = with_child(ipc::stop_signals());
+  const sigset_t watched_ = ipc::stop_signals_and({SIGCHLD});
   const ipc::ScopedMask mask_{watched_};  // from before the first spawn(): no SIGCHLD comes unseen
   ipc::SignalFd signals_{watched_};
   ipc::LineMux lines_;

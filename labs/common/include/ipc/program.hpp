@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <exception>
 #include <functional>
+#include <initializer_list>
 #include <iostream>
 #include <random>
 #include <sstream>
@@ -52,6 +53,13 @@ inline sigset_t stop_signals() {
     struct sigaction now {};
     if (::sigaction(signo, nullptr, &now) == 0 && now.sa_handler != SIG_IGN) sigaddset(&set, signo);
   }
+  return set;
+}
+
+// Those, and more of your own: SIGCHLD, for instance.
+inline sigset_t stop_signals_and(std::initializer_list<int> more) {
+  sigset_t set = stop_signals();
+  for (const int signo : more) sigaddset(&set, signo);
   return set;
 }
 
