@@ -34,8 +34,7 @@ std::vector<std::string> handouts() {
 
 // A sanitizer's run-time library lives neither under valgrind nor under ptrace.
 bool can_run(const Session& session) {
-  const char* sanitizer = std::getenv("SANITIZER");
-  if (sanitizer == nullptr || *sanitizer == '\0') return true;
+  if (ipc::testing::sanitizer().empty()) return true;
   for (const auto& step : session.steps) {
     if (step.command.find("valgrind") != std::string::npos || step.command.find("strace") != std::string::npos) {
       return false;

@@ -5,6 +5,7 @@
 // deadline.
 #pragma once
 #include <fcntl.h>
+#include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
@@ -129,7 +130,13 @@ class Started {
     const Fd in(::open(own_path("input").c_str(), O_RDONLY | O_CLOEXEC));
     std::vector<std::string> environment = options.environment;
     environment.push_back("TMPDIR=" + private_.path());
+    // A signal for it that comes before it has the dispositions that it is to start with waits until then: ours may
+    // ignore SIGINT, as a background job's do.
+    sigset_t all, before;
+    sigfillset(&all);
+    ::sigprocmask(SIG_SETMASK, &all, &before);
     pid_ = ::fork();
+    if (pid_ != 0) ::sigprocmask(SIG_SETMASK, &before, nullptr);
     if (pid_ == -1) throw std::runtime_error("fork");
     if (pid_ == 0) exec(arguments, environment, folder, in.get(), out_write.get(), err_write.get());
   }
@@ -282,6 +289,38 @@ inline Outcome run(std::vector<std::string> arguments, const RunOptions& options
   Started started(std::move(arguments), options);
   const int code = started.wait();
   return {code, started.lines(std::chrono::seconds(5)), started.error_lines(std::chrono::seconds(5))};
+}
+
+// As somebody who may not do everything, if we are root: he need not be able to walk to build/bin, so the program is
+// copied to where he can. `before`: a command line that goes between, such as prlimit's.
+inline std::vector<std::string> as_ordinary_user(const TempDir& open_to_all, std::vector<std::string> command,
+                                                 const std::vector<std::string>& before = {}) {
+  const std::string copy = open_to_all.path(command.front());
+  ::chmod(open_to_all.path().c_str(), 0755);
+  std::filesystem::copy_file(program_path(command.front()), copy);
+  ::chmod(copy.c_str(), 0755);
+  command.front() = copy;
+  command.insert(command.begin(), before.begin(), before.end());
+  if (::geteuid() == 0) {
+    const std::vector<std::string> drop = {"/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"};
+    command.insert(command.begin(), drop.begin(), drop.end());
+  }
+  return command;
+}
+
+// It has failed, with one line that has `text` in it and nothing on standard output.
+inline void expect_error(const Outcome& outcome, const std::string& text, int code = 1) {
+  EXPECT_EQ(outcome.code, code);
+  EXPECT_EQ(outcome.out, std::vector<std::string>{});
+  ASSERT_EQ(outcome.err.size(), 1U) << ::testing::PrintToString(outcome.err);
+  EXPECT_NE(outcome.err.front().find(text), std::string::npos) << outcome.err.front();
+}
+// Of all that it started nothing runs any more. (Zombies of a killed parent are init's, who takes his time.)
+inline bool none_alive(const Started& program) {
+  return wait_until([&] {
+    const auto members = session_members(program.pid());
+    return std::none_of(members.begin(), members.end(), is_alive);
+  });
 }
 
 // ---- at any moment ----

@@ -11,6 +11,7 @@
 // Read: signal(7), sigaction(2), sigsuspend(2), signal-safety(7), kill(2), fork(2).
 #include <poll.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -104,7 +105,7 @@ class Parent {
       greet_one();
     }
     end_children();
-    return 0;
+    return a_child_failed_ ? 1 : 0;
   }
 
  private:
@@ -158,11 +159,12 @@ class Parent {
         return true;
       });
       if (ending_ && gone.status == 0) continue;
+      if (WIFEXITED(gone.status) && gone.status != 0) a_child_failed_ = true;  // it has said why
       std::cerr << "hello_signals: child " + std::to_string(gone.pid) + ": " + ipc::how_it_ended(gone.status) + "\n";
       //@ starter
       // TODO 01.gone: take the child off the list, and say so unless it was told to end. What could happen if its number
       // stayed on the list?
-      //| static_cast<void>(gone);
+      //| static_cast<void>(gone), static_cast<void>(a_child_failed_);
       //@ end
     }
     if (children_.empty() && !ending_) throw std::runtime_error("all children are gone");
@@ -197,6 +199,7 @@ class Parent {
   std::vector<ipc::Child> children_;
   std::optional<ipc::SignalFd> signals_;
   bool ending_ = false;
+  bool a_child_failed_ = false;
 };
 
 }  // namespace

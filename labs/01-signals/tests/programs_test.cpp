@@ -38,13 +38,6 @@ pid_t wrapped(const Started& wrapper) {
 }
 
 // Does any process of the program still run? The zombies of a killed parent are init's to reap, when it comes to that.
-bool none_alive(const Started& program) {
-  return wait_until([&] {
-    const auto members = session_members(program.pid());
-    return std::none_of(members.begin(), members.end(), is_alive);
-  });
-}
-
 // hello_signals under strace, which lists its calls of kill() and wait4() in `trace`.
 std::vector<std::string> traced(const std::string& trace, const std::vector<std::string>& options) {
   std::vector<std::string> arguments = {"/usr/bin/strace", "-f", "-q",  "-e", "trace=kill,wait4",           "-e",
@@ -77,7 +70,7 @@ std::vector<std::size_t> order_of_greetings(const std::vector<std::string>& opti
 }
 
 TEST(HelloSignals, StartsItsChildrenGreetsThemAndReapsThem) {
-  Started program({"hello_signals", "--period-ms", "100", "--count", "20"});
+  Started program({"hello_signals", "--period-ms", "200", "--count", "20"});
   const auto pids = first_line(program);
   EXPECT_EQ(pids.size(), 5U);
   EXPECT_EQ(children_of(program.pid()), pids);
@@ -267,7 +260,7 @@ TEST(HelloSignals, UsesLittleProcessorTime) {
 }
 
 TEST(HelloSignals, ItsLinesArriveOnATerminalAsOnAPipe) {
-  const std::string command = program_path("hello_signals") + " --period-ms 50 --count 5";
+  const std::string command = program_path("hello_signals") + " --period-ms 200 --count 5";
   Started terminal({"/usr/bin/script", "-qefc", command, "/dev/null"});
   std::vector<std::string> lines;
   for (std::string line : terminal.lines()) {
@@ -283,7 +276,7 @@ TEST(HelloSignals, DoesItsJobWhateverItInherits) {
   for (const char* const inherited :
        {"--ignore-signal=INT", "--ignore-signal=CHLD", "--ignore-signal=USR1", "--block-signal=INT,USR1,CHLD,TERM"}) {
     const Outcome outcome =
-        run({"/usr/bin/env", inherited, program_path("hello_signals"), "--period-ms", "100", "--count", "6"});
+        run({"/usr/bin/env", inherited, program_path("hello_signals"), "--period-ms", "200", "--count", "6"});
     EXPECT_EQ(outcome.code, 0) << inherited;
     EXPECT_EQ(outcome.out.size(), 7U) << inherited;
     EXPECT_THAT(outcome.err, IsEmpty()) << inherited;
@@ -296,6 +289,14 @@ TEST(HelloSignals, LeavesSigintIgnoredIfItWas) {
   first_line(program);
   program.signal(SIGINT);
   EXPECT_EQ(program.wait(), 0);
+}
+
+TEST(HelloSignals, FailsIfAChildDidThoughOthersAreWell) {
+  Started program({"hello_signals", "--children", "2", "--period-ms", "100", "--count", "1"});
+  first_line(program);
+  program.close_output();
+  EXPECT_EQ(program.wait(), 1);
+  EXPECT_EQ(program.error_lines().size(), 2U) << "the child says why, the parent that";
 }
 
 TEST(HelloSignals, EndsWhenNobodyReads) {

@@ -61,12 +61,6 @@ Words objects_of(pid_t creator) {
   }
   return names;
 }
-bool none_alive(const Started& program) {
-  return wait_until([&] {
-    const auto members = session_members(program.pid());
-    return std::none_of(members.begin(), members.end(), is_alive);
-  });
-}
 // Nothing of it is left anywhere. The zombies of a killed parent are init's.
 void expect_nothing_left(const Started& program) {
   EXPECT_TRUE(none_alive(program));
@@ -261,12 +255,9 @@ TEST_P(ShmRandom, DoesItsJobWhateverItInherits) {
 }
 
 TEST_P(ShmRandom, LeavesNoSegmentWhenItCannotFork) {
-  Words all = command({});
-  all.front() = program_path(all.front());
-  Words limited = {"/usr/bin/prlimit", "--nproc=1", "--"};
+  const ipc::testing::TempDir folder;
   // Root may fork however many there are; nobody may not.
-  if (::geteuid() == 0) limited.insert(limited.begin(), {"/usr/bin/setpriv", "--reuid=65534", "--clear-groups", "--"});
-  all.insert(all.begin(), limited.begin(), limited.end());
+  const Words all = ipc::testing::as_ordinary_user(folder, command({}), {"/usr/bin/prlimit", "--nproc=1", "--"});
   Started program(all, {.environment = {"ASAN_OPTIONS=detect_leaks=0"}});  // which cannot fork either
   EXPECT_EQ(program.wait(), 1);
   EXPECT_THAT(program.error_lines(), ElementsAre("shm_random: fork: Resource temporarily unavailable"));

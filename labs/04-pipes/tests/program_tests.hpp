@@ -41,11 +41,3 @@ inline std::vector<End> ends_of(pid_t pid) {
   }
   return ends;
 }
-
-// One line that has `text` in it, nothing on standard output, and the exit code.
-inline void expect_error(const Outcome& outcome, const std::string& text, int code = 1) {
-  EXPECT_EQ(outcome.code, code);
-  EXPECT_EQ(outcome.out, Lines{});
-  ASSERT_EQ(outcome.err.size(), 1U) << ::testing::PrintToString(outcome.err);
-  EXPECT_NE(outcome.err.front().find(text), std::string::npos) << outcome.err.front();
-}
