@@ -156,11 +156,10 @@ test: ## all quick tests (installs what they need); ONLY="a_test b_test" for som
 	@$(MAKE) tests
 	$(call run_tests,$(QUICK_TESTS))
 tests: $(addprefix $(BUILD)/tests/,$(QUICK_TESTS)) $(if $(filter thread,$(SANITIZER)),,all) ## build the tests, run nothing
-ifneq ($(LONG_TESTS),)
+LAB_TESTS := $(call testable,$(foreach t,$(TESTS),$(if $(filter labs/%,$(FOLDER.$(t))),$(t))))
 .PHONY: test-long
-test-long: $(addprefix $(BUILD)/tests/,$(LONG_TESTS)) all ## the tests that take long
-	$(call run_tests,$(LONG_TESTS))
-endif
+test-long: $(addprefix $(BUILD)/tests/,$(LONG_TESTS) $(LAB_TESTS)) all ## the tests that take long, and those of the labs with 200 random moments each
+	@SANITIZER=$(SANITIZER) LAB_TEST_RUNS=200 .ci/run-tests $(BUILD) $(LAB_TESTS) $(LONG_TESTS)
 asan: ## all quick tests under AddressSanitizer, in build/address
 	@$(MAKE) test SANITIZER=address
 ubsan: ## all quick tests under UndefinedBehaviorSanitizer, in build/undefined
@@ -184,7 +183,7 @@ format: ## clang-format all files, or FILES="...", in place
 clean: ## remove what was built
 	rm -rf $(BUILD)
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile $(if $(LONG_TESTS),,| grep -v ' test-long ')
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 
 # ---- rules -----------------------------------------------------------------------------------------------------------
 

@@ -194,7 +194,10 @@ int main(int argc, char** argv) {
   about.options.add_options()("tag", "show A's errors and all of B's output by lines, each with its origin");
   return ipc::run_program(argc, argv, about, [](const ipc::po::variables_map& values) {
     const auto a = values["CMD_A"].as<std::string>(), b = values["CMD_B"].as<std::string>();
-    if (a.empty() || b.empty()) throw ipc::UsageError("an empty command");
+    const auto is_blank = [](const std::string& command) {
+      return command.find_first_not_of(" \t\n") == std::string::npos;
+    };
+    if (is_blank(a) || is_blank(b)) throw ipc::UsageError("an empty command");
     return Pipeline(values.count("tag") != 0).run(a, b);
   });
 }

@@ -89,12 +89,18 @@ inline std::int64_t whole_number(std::string_view text) {
   return number;
 }
 
+// How a message names the option "count,n": by what a hand-out says, "-n".
+inline std::string shown_name(const std::string& name) {
+  const std::size_t comma = name.find(',');
+  return comma == std::string::npos ? "--" + name : "-" + name.substr(comma + 1);
+}
+
 // Adds an option that is a whole number from `low` to `high`; the variable's present value is the default.
 //   add_number(about.options, "count,n", count, 1, 1000000, "how many values");
 template <class Int>
 void add_number(po::options_description& options, const std::string& name, Int& variable, Int low, Int high,
                 const char* meaning) {
-  const auto check_range = [low, high, shown = "--" + name.substr(0, name.find(','))](Int value) {
+  const auto check_range = [low, high, shown = shown_name(name)](Int value) {
     if (value >= low && value <= high) return;
     throw UsageError(shown + " " + std::to_string(value) + ": a number from " + std::to_string(low) + " to " +
                      std::to_string(high) + " is needed");
