@@ -5,8 +5,8 @@
 //   count: 3
 //   mean: 2.000
 //
-// The end comes when every sender has closed. ';' and white space separate; any whole number of 64 bits is taken, for
-// the range 0..100 is a matter of who sends. Nothing else is.
+// The end comes when every sender has closed. ';' and white space separate; any whole number of 64 bits is taken, in at
+// most 64 characters, for the range 0..100 is a matter of who sends. Nothing else is.
 // Man pages: fifo(7), read(2).
 #include <unistd.h>
 
@@ -34,13 +34,16 @@ class Numbers {
     for (const char c : piece) {
       if (separators.find(c) != std::string_view::npos) {
         finish();
-      } else if (word_.size() < max_word) {  // what is longer is no number of 64 bits, and is not stored
+      } else if (word_.size() < max_word) {
         word_ += c;
+      } else {  // not cut: what is left of a word may be another number
+        throw std::runtime_error("'" + ipc::printable(word_) + "' is too long for a whole number");
       }
     }
     //@ starter
     // TODO 05.take: cut the piece at ';' and at white space, and add up the numbers. A read() may end in the middle of
     // "57;": what do you keep in word_ until the next piece comes? A sender may never send a ';': what bounds word_?
+    // And what becomes of a word that is longer?
     //| static_cast<void>(piece), static_cast<void>(separators), static_cast<void>(max_word);
     //@ end
   }
