@@ -6,8 +6,8 @@
 //   Result = 42
 //
 // Whether it is a number the server decides: it must, since anybody may connect, and one judge is enough. It answers
-// everybody within its --timeout-ms, so there is no limit of time here; a server that was stopped (SIGSTOP) makes us
-// wait until it goes on, or until SIGINT ends us.
+// everybody within its --timeout-ms, so there is no limit of time here; a server that is stopped (SIGSTOP), or whose
+// output nobody reads, makes us wait until it goes on, or until SIGINT ends us.
 // Man pages: unix(7), connect(2), send(2), recv(2).
 #include <poll.h>
 #include <sys/socket.h>

@@ -9,8 +9,11 @@
 // nobody else. The next two numbers to arrive are a pair, whoever they come from. Who does not get its answer gets
 // "error: why", so each client hears something within --timeout-ms of its last word:
 //   no number after that time; no second number after that time; no number at all, or one of over 64 bits; a sum of
-//   over 64 bits; more than one number; the last round is over (a round is one sum that was printed).
+//   over 64 bits; more than one number; the last round is over (a round is one sum that was printed); the server was
+//   stopped by a signal, or has failed.
 // A client that leaves before its pair is complete takes its number along. If it dies later, the other gets the sum.
+// A sum is printed before it is answered. So who reads our output sets the pace: while that is full everybody waits,
+// and only a signal is heard.
 // Man pages: unix(7), socket(7), poll(2), accept(2), signalfd(2), shutdown(2).
 #include <poll.h>
 #include <sys/socket.h>
@@ -21,6 +24,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <exception>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -28,6 +32,7 @@
 #include <utility>
 #include <vector>
 
+#include "ipc/attentive.hpp"
 #include "ipc/error.hpp"
 #include "ipc/fd.hpp"
 #include "ipc/program.hpp"
@@ -58,13 +63,18 @@ class Server {
     ipc::set_nonblocking(listener_.fd());
   }
 
+  // However it comes to its end, nobody is left without a word.
   void run() {
-    while (rounds_left_ > 0) turn();
-    // Nobody is left without a word: neither who is here nor who is still in the backlog.
-    for (std::size_t i = 0; i < max_clients && accept_client(); ++i) continue;
-    for (Client& client : clients_) {
-      if (client.fd) refuse(client, "the last round is over");
+    try {
+      while (rounds_left_ > 0) turn();
+    } catch (const ipc::Stopped&) {
+      dismiss_all("the server was stopped");
+      throw;
+    } catch (const std::exception&) {
+      dismiss_all("the server has failed");
+      throw;
     }
+    dismiss_all("the last round is over");
   }
 
  private:
@@ -73,14 +83,14 @@ class Server {
 
   // One wait, and all that came of it.
   void turn() {
+    if (accept_again_ && Clock::now() >= *accept_again_) accept_again_.reset();
     std::vector<pollfd> set;
     set.push_back({stop_fd_.fd(), POLLIN, 0});
-    set.push_back({clients_.size() < max_clients ? listener_.fd() : -1, POLLIN, 0});
+    set.push_back({clients_.size() < max_clients && !accept_again_ ? listener_.fd() : -1, POLLIN, 0});
     for (const Client& client : clients_) set.push_back({client.fd.get(), POLLIN, 0});
     if (::poll(set.data(), set.size(), milliseconds_to_wait()) == -1 && errno != EINTR) ipc::throw_errno("poll");
 
-    signalfd_siginfo signal{};
-    if (stop_fd_.read(signal)) throw ipc::Stopped{static_cast<int>(signal.ssi_signo)};
+    stop_if_told();
     for (std::size_t i = 0; i < clients_.size(); ++i) {
       if (set[i + 2].revents != 0 && clients_[i].fd && rounds_left_ > 0) hear(clients_[i]);
     }
@@ -89,24 +99,36 @@ class Server {
     if (set[1].revents != 0) accept_client();
   }
 
-  // Until the first deadline; -1 (no limit) when nobody is here.
+  void stop_if_told() {
+    signalfd_siginfo signal{};
+    if (stop_fd_.read(signal)) throw ipc::Stopped{static_cast<int>(signal.ssi_signo)};
+  }
+
+  // Until the first moment when something is to be done; -1 (no limit) if there is none.
   [[nodiscard]] int milliseconds_to_wait() const {
-    if (clients_.empty()) return -1;
-    const auto first = std::min_element(clients_.begin(), clients_.end(),
-                                        [](const Client& a, const Client& b) { return a.deadline < b.deadline; });
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(first->deadline - Clock::now()).count();
+    Clock::time_point first = accept_again_.value_or(Clock::time_point::max());
+    for (const Client& client : clients_) first = std::min(first, client.deadline);
+    if (first == Clock::time_point::max()) return -1;
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(first - Clock::now()).count();
     return static_cast<int>(std::max<decltype(left)>(left, 0));
   }
 
-  // False if nobody is there (any more).
-  bool accept_client() {
-    Fd fd(::accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  // The next one in the backlog, or nobody.
+  [[nodiscard]] Fd next_in_backlog() const {
+    return Fd(::accept4(listener_.fd(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+  }
+
+  void accept_client() {
+    Fd fd = next_in_backlog();
     if (fd) {
       clients_.push_back({std::move(fd), Clock::now() + timeout_});
-      return true;
+    } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
+      // We, or the whole machine, are full at the moment. Who waits stays in the backlog; poll() would report it again
+      // and again, and we would run in circles.
+      accept_again_ = Clock::now() + std::chrono::milliseconds(100);
+    } else if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) {
+      ipc::throw_errno("accept");
     }
-    if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED) ipc::throw_errno("accept");
-    return false;
   }
 
   // A client has said something, or has gone.
@@ -125,15 +147,23 @@ class Server {
     }
     client.deadline = Clock::now() + timeout_;
     for (Client& other : clients_) {
-      if (&other != &client && other.fd && other.number) return pair(other, client);
+      if (&other != &client && other.fd && other.number && !has_left(other)) return pair(other, client);
     }
     //@ starter
     // TODO 06.hear: receive one record. What can it be besides a number, and who may be told what is wrong? None of it
-    // may end the server, or make it wait. If it is a number: is there another client whose number waits?
+    // may end the server, or make it wait. If it is a number: is there another client whose number waits, and who waits
+    // for it?
     //| std::array<char, max_text> text;
     //| static_cast<void>(text), static_cast<void>(receive_record), static_cast<void>(&Server::pair);
+    //| static_cast<void>(has_left);
     //| refuse(client, "this server cannot read yet");
     //@ end
+  }
+
+  // Maybe we have not come to hear it yet: its end and another one's number can be there in the same turn.
+  static bool has_left(const Client& client) {
+    pollfd look{client.fd.get(), 0, 0};  // POLLHUP needs no asking for
+    return ::poll(&look, 1, 0) == 1 && (look.revents & POLLHUP) != 0;
   }
 
   // Two numbers are there. Somebody may have died meanwhile: the other one is told all the same.
@@ -144,14 +174,15 @@ class Server {
       for (Client* client : {&one, &two}) refuse(*client, "the sum does not fit into 64 bits");
       return;
     }
-    ipc::say("Sum: " + std::to_string(sum));
+    ipc::say_attentively("Sum: " + std::to_string(sum), stop_fd_.fd(), [this] { stop_if_told(); });
     for (Client* client : {&one, &two}) answer(*client, std::to_string(sum));
     --rounds_left_;
     //@ starter
     // TODO 06.pair: print the sum and send it to both, as text and not one byte more. When may a + b not be computed?
+    // ipc/attentive.hpp prints: with say(), what could nobody do while standard output is a full pipe?
     //| refuse(one, "this server cannot add yet");
     //| refuse(two, "this server cannot add yet");
-    //| static_cast<void>(rounds_left_);
+    //| static_cast<void>(rounds_left_), static_cast<void>(ipc::say_attentively);
     //@ end
   }
 
@@ -162,6 +193,19 @@ class Server {
     for (Client& client : clients_) {
       if (!client.fd || client.deadline > now) continue;
       refuse(client, (client.number ? "nobody else sent a number" : "no number came") + time);
+    }
+  }
+
+  // Tells all who are here, and all who are still in the backlog. The listener is shut first: from then on connect(2)
+  // is refused, as without a server, so that nobody can come in behind the last one whom we tell.
+  void dismiss_all(const std::string& why) {
+    ::shutdown(listener_.fd(), SHUT_RD);
+    for (Client& client : clients_) {
+      if (client.fd) refuse(client, why);
+    }
+    for (Fd fd = next_in_backlog(); fd; fd = next_in_backlog()) {
+      Client late{std::move(fd), Clock::now()};
+      refuse(late, why);
     }
   }
 
@@ -182,12 +226,13 @@ class Server {
   }
 
   sigset_t stop_;
-  ipc::ScopedMask stop_mask_;  // what stops us is read in turn(), between two clients
+  ipc::ScopedMask stop_mask_;  // what stops us is read where we wait: in turn(), and for room to print
   ipc::SignalFd stop_fd_;
   ipc::UnixListener listener_;
   int rounds_left_;
   std::chrono::milliseconds timeout_;
   std::vector<Client> clients_;
+  std::optional<Clock::time_point> accept_again_ = {};  // nobody is accepted before that
 };
 
 }  // namespace

@@ -1,7 +1,9 @@
-// What clients do that they should not: be silent, die, come too many, talk nonsense. The server goes on for the others.
+// What clients do that they should not: be silent, die, come too many, talk nonsense. The server goes on for the
+// others.
 #include <sys/socket.h>
 
 #include <future>
+#include <iterator>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -11,14 +13,16 @@
 namespace {
 
 using ipc::Fd;
-using ipc::testing::descriptors_of;
 using ipc::testing::expect_one_clear_line;
+using ipc::testing::has_descriptors;
 using ipc::testing::hear_from;
+using ipc::testing::is_heard;
 using ipc::testing::Lines;
 using ipc::testing::Outcome;
 using ipc::testing::say_to;
 using ipc::testing::Server;
 using ipc::testing::Started;
+using ipc::testing::suspend;
 using ipc::testing::wait_until;
 using BadClients = Server;
 
@@ -72,27 +76,89 @@ TEST_F(BadClients, AClientThatDiesBeforeItsPairIsCompleteTakesItsNumberAlong) {
   EXPECT_EQ(server.wait(), 0);
 }
 
-TEST_F(BadClients, AClientThatIsKilledInTheMiddleLeavesTheOtherWithAnAnswer) {
-  for (const bool stop_the_server : {false, true}) {
-    Started server(server_with({"--timeout-ms", "1000", "--rounds", "1"}));
-    wait_until_it_listens();
-    {
-      Started dead({"client", "1", "--socket", path});
-      ASSERT_TRUE(wait_until([&] { return ipc::testing::state_of(dead.pid()) == 'S'; }));
-      // With the server stopped, both the number and the death are there when it goes on.
-      if (stop_the_server) server.signal(SIGSTOP);
-      dead.signal(SIGKILL);
-      dead.wait();
-    }
-    Started other({"client", "2", "--socket", path});
-    if (stop_the_server) server.signal(SIGCONT);
-    const int code = other.wait();
-    if (code == 0) {
-      EXPECT_EQ(other.lines(), Lines{"Result = 3"});
-    } else {
-      expect_one_clear_line({code, other.lines(), other.error_lines()}, 1, "client: error: nobody else sent a number");
-    }
+TEST_F(BadClients, AClientThatIsKilledTakesItsNumberAlongAndTheNextTwoGetTheirOwnSum) {
+  Started server(server_with({"--timeout-ms", "60000"}));
+  const std::size_t alone = descriptors_alone(server);
+  {
+    Started dead({"client", "1000", "--socket", path});
+    ASSERT_TRUE(has_descriptors(server, alone + 1));
+    dead.signal(SIGKILL);
+    dead.wait();
   }
+  ASSERT_TRUE(has_descriptors(server, alone)) << "it has noticed";
+  Started one({"client", "1", "--socket", path});
+  EXPECT_EQ(client("2").out, Lines{"Result = 3"});
+  EXPECT_EQ(one.wait(), 0);
+  EXPECT_EQ(one.lines(), Lines{"Result = 3"});
+  EXPECT_EQ(server.wait(), 0);
+  EXPECT_EQ(server.lines(), Lines{"Sum: 3"});
+}
+
+// Both lie there at the same time, and the server comes to the number first; or not even the dead one's was read.
+TEST_F(BadClients, AClientWhoseDeathIsThereTogetherWithTheNextNumberMakesNoPair) {
+  for (const bool number_was_read : {true, false}) {
+    Started server(server_with({"--timeout-ms", "60000"}));
+    const std::size_t alone = descriptors_alone(server);
+    Fd first = connect(), second = connect();  // in this order they are looked at
+    ASSERT_TRUE(has_descriptors(server, alone + 2));
+    Fd& dead = number_was_read ? second : first;
+    const Fd& other = number_was_read ? first : second;
+    if (number_was_read) {
+      say_to(dead, "1000");
+      ASSERT_TRUE(is_heard(dead));
+    }
+    ASSERT_TRUE(suspend(server));
+    if (!number_was_read) say_to(dead, "1000");
+    dead.reset();
+    say_to(other, "1");
+    server.signal(SIGCONT);
+    ASSERT_TRUE(has_descriptors(server, alone + 1));
+    const Fd third = connect();
+    say_to(third, "2");
+    EXPECT_EQ(hear_from(other), "3");
+    EXPECT_EQ(hear_from(third), "3");
+    EXPECT_EQ(server.wait(), 0);
+    EXPECT_EQ(server.lines(), Lines{"Sum: 3"});
+  }
+}
+
+TEST_F(BadClients, AClientThatDiesWhenItsPairIsCompleteLeavesTheOtherWithTheSum) {
+  Started server(server_with({"--timeout-ms", "60000"}));
+  const std::size_t alone = descriptors_alone(server);
+  const Fd one = connect();
+  Fd dead = connect();
+  ASSERT_TRUE(has_descriptors(server, alone + 2));
+  say_to(one, "1");
+  ASSERT_TRUE(is_heard(one));
+  ASSERT_TRUE(suspend(server));
+  say_to(dead, "2");
+  dead.reset();
+  server.signal(SIGCONT);
+  EXPECT_EQ(hear_from(one), "3");
+  EXPECT_EQ(server.wait(), 0);
+}
+
+TEST_F(BadClients, MoreSilentClientsThanItMayHaveDescriptorsOnlyDelayTheOthers) {
+  constexpr int limit = 20;
+  Started server({"/bin/sh", "-c",
+                  "ulimit -n " + std::to_string(limit) + "; exec \"$0\" --timeout-ms 2000 --socket " + path,
+                  ipc::testing::program_path("server")});
+  std::vector<Fd> silent;
+  for (int i = 0; i < limit; ++i) silent.push_back(connect());  // it has some descriptors besides
+  Started one({"client", "1", "--socket", path}), two({"client", "2", "--socket", path});
+  const double before = ipc::testing::cpu_seconds(server.pid());
+  ASSERT_TRUE(wait_until([&] {
+    const auto taken = ipc::testing::open_descriptors(std::to_string(server.pid()));
+    return std::distance(taken.begin(), taken.lower_bound(limit)) == limit;  // others of any number may be inherited
+  }));
+  EXPECT_EQ(hear_from(silent[0]), "error: no number came within 2000 ms");
+  EXPECT_LE(ipc::testing::cpu_seconds(server.pid()) - before, 0.2) << "it does not ask again and again";
+  EXPECT_EQ(one.wait(), 0);
+  EXPECT_EQ(two.wait(), 0);
+  EXPECT_EQ(one.lines(), Lines{"Result = 3"});
+  EXPECT_EQ(two.lines(), Lines{"Result = 3"});
+  EXPECT_EQ(server.wait(), 0);
+  for (int i = 1; i < limit; ++i) EXPECT_EQ(hear_from(silent[static_cast<std::size_t>(i)]).rfind("error: ", 0), 0U);
 }
 
 TEST_F(BadClients, AThirdClientWaitsForTheNextRoundOrIsToldThatThereIsNone) {
@@ -114,16 +180,11 @@ TEST_F(BadClients, AThirdClientWaitsForTheNextRoundOrIsToldThatThereIsNone) {
 
 TEST_F(BadClients, WhoStandsInTheBacklogWhenTheLastRoundEndsIsToldToo) {
   Started server(server_with({}));
-  const Fd first = connect();
-  say_to(first, "x");
-  ASSERT_EQ(hear_from(first).rfind("error: ", 0), 0U);
-  ASSERT_EQ(hear_from(first), "end");
-  const std::size_t alone = descriptors_of(server);
+  const std::size_t alone = descriptors_alone(server);
   const Fd one = connect(), two = connect();
   say_to(one, "1");
-  ASSERT_TRUE(wait_until([&] { return descriptors_of(server) == alone + 2; })) << "both are accepted";
-  server.signal(SIGSTOP);
-  ASSERT_TRUE(wait_until([&] { return ipc::testing::state_of(server.pid()) == 'T'; }));
+  ASSERT_TRUE(has_descriptors(server, alone + 2)) << "both are accepted";
+  ASSERT_TRUE(suspend(server));
   say_to(two, "2");
   const Fd spoke = connect(), silent = connect();
   say_to(spoke, "3");
@@ -182,4 +243,5 @@ TEST_F(BadClients, OneNumberIsEnough) {
   EXPECT_EQ(hear_from(talker), "error: one number is enough");
   EXPECT_EQ(hear_from(talker), "end");
 }
+
 }  // namespace

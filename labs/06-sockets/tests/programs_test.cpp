@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <future>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,7 +16,9 @@ namespace {
 using ipc::Fd;
 using ipc::testing::descriptors_of;
 using ipc::testing::expect_one_clear_line;
+using ipc::testing::has_descriptors;
 using ipc::testing::hear_from;
+using ipc::testing::is_heard;
 using ipc::testing::Lines;
 using ipc::testing::Outcome;
 using ipc::testing::random_moments;
@@ -23,6 +26,7 @@ using ipc::testing::run;
 using ipc::testing::say_to;
 using ipc::testing::Server;
 using ipc::testing::Started;
+using ipc::testing::suspend;
 using ipc::testing::wait_until;
 using Client = Server;
 
@@ -187,13 +191,92 @@ TEST_F(Server, WaitsWithoutWorking) {
   EXPECT_LE(ipc::testing::cpu_seconds(server.pid()) - before, 0.02);
 }
 
-TEST_F(Server, AFullDiskForTheResultIsAnErrorAndLeavesNoSocket) {
+// Those who wait with a number, those who are silent, and those whom it has not even accepted.
+TEST_F(Server, WhenItIsStoppedTellsAllWhoWait) {
+  for (const int signo : {SIGTERM, SIGINT, SIGHUP}) {
+    Started server(server_with({"--timeout-ms", "60000"}));
+    const std::size_t alone = descriptors_alone(server);
+    const Fd waiting = connect(), silent = connect();
+    ASSERT_TRUE(has_descriptors(server, alone + 2));
+    say_to(waiting, "1");
+    ASSERT_TRUE(suspend(server));
+    const Fd spoke = connect(), late = connect();
+    say_to(spoke, "2");
+    server.signal(signo);
+    server.signal(SIGCONT);
+    for (const Fd* fd : {&waiting, &silent, &spoke, &late}) {
+      EXPECT_EQ(hear_from(*fd), "error: the server was stopped");
+      EXPECT_EQ(hear_from(*fd), "end");
+    }
+    EXPECT_EQ(server.wait(), 128 + signo);
+    EXPECT_FALSE(socket_is_there());
+  }
+}
+
+// A server whose output is a full pipe, and two clients whose numbers it has read.
+class FullOutput : public Server {
+ protected:
+  FullOutput() {
+    int ends[2];
+    EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0);
+    out_ = Fd(ends[0]);
+    ::fcntl(ends[1], F_SETFD, 0);  // the server is to inherit it
+    Fd in(ends[1]);
+    const std::string page(4096, '.');
+    ipc::set_nonblocking(in.get());
+    while (::write(in.get(), page.data(), page.size()) > 0) continue;
+    ipc::set_nonblocking(in.get(), false);
+    server.emplace(Lines{"/bin/sh", "-c", "exec \"$0\" --socket " + path + " >&" + std::to_string(in.get()),
+                         ipc::testing::program_path("server")});
+    one = connect(), two = connect(), silent = connect();
+    say_to(one, "1"), say_to(two, "2");
+    EXPECT_TRUE(is_heard(one) && is_heard(two));
+    EXPECT_TRUE(wait_until([&] { return ipc::testing::state_of(server->pid()) == 'S'; }));
+  }
+  // All that comes out of the pipe.
+  std::string output() {
+    std::string text;
+    char piece[4096];
+    for (ssize_t size = 0; (size = ::read(out_.get(), piece, sizeof piece)) > 0;) {
+      text.append(piece, static_cast<std::size_t>(size));
+    }
+    return text;
+  }
+
+  std::optional<Started> server;
+  Fd one, two, silent;
+
+ private:
+  Fd out_;
+};
+
+TEST_F(FullOutput, DoesNotKeepTheServerFromBeingStopped) {
+  server->signal(SIGTERM);
+  EXPECT_EQ(server->wait(), 128 + SIGTERM);
+  for (const Fd* fd : {&one, &two, &silent}) EXPECT_EQ(hear_from(*fd), "error: the server was stopped");
+  EXPECT_FALSE(socket_is_there());
+  EXPECT_EQ(output().find("Sum"), std::string::npos) << "told or printed, not both";
+}
+
+TEST_F(FullOutput, LosesNoSumWhenItIsReadAfterAll) {
+  char nothing = 0;
+  EXPECT_EQ(::recv(one.get(), &nothing, 1, MSG_DONTWAIT), -1) << "printed first, and then answered";
+  const std::string all = output();
+  EXPECT_EQ(all.substr(all.find_last_of('.') + 1), "Sum: 3\n");
+  EXPECT_EQ(hear_from(one), "3");
+  EXPECT_EQ(hear_from(two), "3");
+  EXPECT_EQ(hear_from(silent), "error: the last round is over");
+  EXPECT_EQ(server->wait(), 0);
+}
+
+TEST_F(Server, AFullDiskForTheResultIsAnErrorForAllAndLeavesNoSocket) {
   Started server(
       {"/bin/sh", "-c", "exec \"$0\" --socket " + path + " > /dev/full", ipc::testing::program_path("server")});
   const Fd one = connect(), two = connect();
   say_to(one, "1"), say_to(two, "2");
   EXPECT_EQ(server.wait(), 1);
   EXPECT_EQ(server.error_lines(), Lines{"server: standard output: No space left on device"});
+  for (const Fd* fd : {&one, &two}) EXPECT_EQ(hear_from(*fd), "error: the server has failed");
   EXPECT_FALSE(socket_is_there());
 }
 

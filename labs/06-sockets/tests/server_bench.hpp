@@ -2,6 +2,8 @@
 // plays itself. For tests only.
 #pragma once
 #include <gtest/gtest.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,6 +47,8 @@ class Server : public ::testing::Test {
     return fd;
   }
   void wait_until_it_listens() const { static_cast<void>(connect()); }
+  // How many descriptors it has while nobody is connected.
+  [[nodiscard]] std::size_t descriptors_alone(const Started& server) const;
 
   TempDir folder;
   const std::string path = folder.path("socket");
@@ -62,9 +66,32 @@ inline std::string hear_from(const Fd& fd) {
   if (size < 0) return errno == EAGAIN ? "silence" : std::string("error ") + std::strerror(errno);
   return size == 0 ? "end" : std::string(text, static_cast<std::size_t>(size));
 }
+// Waits until the other side has taken all that was said to it.
+inline bool is_heard(const Fd& fd) {
+  return wait_until([&] {
+    int unread = -1;
+    return ::ioctl(fd.get(), SIOCOUTQ, &unread) == 0 && unread == 0;
+  });
+}
 // How many descriptors a process has.
 inline std::size_t descriptors_of(const Started& program) {
   return open_descriptors(std::to_string(program.pid())).size();
+}
+inline bool has_descriptors(const Started& program, std::size_t count) {
+  return wait_until([&] { return descriptors_of(program) == count; });
+}
+// It does nothing until SIGCONT.
+inline bool suspend(const Started& program) {
+  program.signal(SIGSTOP);
+  return wait_until([&] { return state_of(program.pid()) == 'T'; });
+}
+
+inline std::size_t Server::descriptors_alone(const Started& server) const {
+  const Fd first = connect();
+  say_to(first, "x");
+  EXPECT_EQ(hear_from(first).rfind("error: ", 0), 0U);
+  EXPECT_EQ(hear_from(first), "end");
+  return descriptors_of(server);
 }
 
 inline void expect_one_clear_line(const Outcome& outcome, int code, const std::string& part) {
