@@ -37,6 +37,7 @@
 #include <vector>
 
 #include "beside.hpp"
+#include "ipc/attentive.hpp"
 #include "ipc/error.hpp"
 #include "ipc/program.hpp"
 #include "ipc/signals.hpp"
@@ -60,6 +61,11 @@ struct Settings {
   std::int64_t timeout_ms = 5000;
   bool supervised = false;
 };
+
+void stop_if_told(ipc::SignalFd& signals) {
+  signalfd_siginfo signal{};
+  if (signals.read(signal)) throw ipc::Stopped{static_cast<int>(signal.ssi_signo)};
+}
 
 // ---- whose child are we, and who is the worker's parent? ----
 
@@ -97,11 +103,13 @@ class WithWatchdog : public Surroundings {
 
 class Alone : public Surroundings {
  public:
-  explicit Alone(const Settings& settings)
-      : listener_(settings.socket, SOCK_STREAM, 128), worker_("worker", Milliseconds(settings.beat_ms), 0) {
+  Alone(const Settings& settings, ipc::SignalFd& signals)
+      : socket_(settings.socket),
+        signals_(signals),
+        listener_(settings.socket, SOCK_STREAM, 128),
+        worker_("worker", Milliseconds(settings.beat_ms), 0) {
     ipc::set_nonblocking(listener_.fd());
     worker_.start(worker_options(settings.worker, settings.beat_ms));
-    ipc::say("listening on " + settings.socket);
   }
   [[nodiscard]] int listener() const override { return listener_.fd(); }
   [[nodiscard]] int control() const override { return worker_.control(); }
@@ -113,6 +121,8 @@ class Alone : public Surroundings {
     link = std::move(made.dispatcher);
     link.segment = std::move(made.segment);
     segment_is_made_ = true;
+    // If nobody reads this, the worker is well and beats meanwhile; and we can be stopped.
+    ipc::say_attentively("listening on " + socket_, signals_.fd(), [this] { stop_if_told(signals_); });
     return true;
   }
   [[nodiscard]] int timeout_ms() const override {
@@ -120,6 +130,8 @@ class Alone : public Surroundings {
   }
 
  private:
+  std::string socket_;
+  ipc::SignalFd& signals_;
   ipc::UnixListener listener_;
   ipc::Supervised worker_;
   bool segment_is_made_ = false;
@@ -178,8 +190,8 @@ struct Waiting {
 
 class Dispatcher {
  public:
-  Dispatcher(Surroundings& surroundings, const sigset_t& stop, Milliseconds patience)
-      : surroundings_(surroundings), signals_(stop), patience_(patience) {}
+  Dispatcher(Surroundings& surroundings, ipc::SignalFd& signals, Milliseconds patience)
+      : surroundings_(surroundings), signals_(signals), patience_(patience) {}
 
   void run() {
     while (surroundings_.look_around(new_link_)) {
@@ -206,8 +218,7 @@ class Dispatcher {
     for (const auto& [fd, caller] : callers_) set.push_back({fd, POLLIN, 0});
     if (::poll(set.data(), set.size(), timeout_ms()) == -1 && errno != EINTR) ipc::throw_errno("poll");
 
-    signalfd_siginfo signal{};
-    if (signals_.read(signal)) throw ipc::Stopped{static_cast<int>(signal.ssi_signo)};
+    stop_if_told(signals_);
     if (set[3].revents != 0) take_reply();
     for (std::size_t i = fixed.size(); i < set.size(); ++i) {
       if (set[i].revents != 0) hear(set[i].fd);
@@ -323,7 +334,7 @@ class Dispatcher {
   }
 
   Surroundings& surroundings_;
-  ipc::SignalFd signals_;
+  ipc::SignalFd& signals_;
   Milliseconds patience_;
   Link link_, new_link_;
   std::map<int, Caller> callers_;  // by descriptor
@@ -336,14 +347,15 @@ class Dispatcher {
 int run(const Settings& settings) {
   const sigset_t stop = ipc::stop_signals();
   const ipc::ScopedMask mask(stop);
+  ipc::SignalFd signals(stop);
   const Milliseconds beat(settings.beat_ms);
   std::unique_ptr<Surroundings> surroundings;
   if (settings.supervised) {
     surroundings = std::make_unique<WithWatchdog>(beat);
   } else {
-    surroundings = std::make_unique<Alone>(settings);
+    surroundings = std::make_unique<Alone>(settings, signals);
   }
-  Dispatcher(*surroundings, stop, Milliseconds(settings.timeout_ms)).run();
+  Dispatcher(*surroundings, signals, Milliseconds(settings.timeout_ms)).run();
   return 0;
 }
 

@@ -17,7 +17,9 @@
 #include <array>
 #include <cerrno>
 #include <span>
+#include <stdexcept>
 #include <string>
+#include <system_error>
 
 #include "ipc/error.hpp"
 #include "ipc/program.hpp"
@@ -27,9 +29,19 @@
 
 namespace {
 
+ipc::Fd connect_to_dispatcher(const std::string& path) {
+  try {
+    return ipc::connect_unix(path, SOCK_STREAM);
+  } catch (const std::system_error& failure) {
+    const int error = failure.code().value();
+    if (error != ENOENT && error != ECONNREFUSED) throw;
+    throw std::runtime_error(path + ": no server is there; start one: watchdog --socket " + path);
+  }
+}
+
 // The answer; nothing at all if the dispatcher left us without one.
 std::string ask(const std::string& path, const std::string& text) {
-  const ipc::Fd server = ipc::connect_unix(path, SOCK_STREAM);
+  const ipc::Fd server = connect_to_dispatcher(path);
   if (ipc::peer_uid(server.get()) != ::geteuid()) throw std::runtime_error(path + ": the server is another user's");
   //@ solution 06.request
   // It may fail because we are told why at once: the answer is there all the same.
@@ -61,8 +73,10 @@ int main(int argc, char** argv) {
     const std::string try_again = "error: try again";
     std::string answer = ask(path, text);
     if (answer.empty()) answer = try_again;
+    if (answer != try_again && answer.rfind("error: ", 0) == 0) {
+      throw std::runtime_error(ipc::printable(answer, answer.size()));
+    }
     ipc::say(answer);
-    if (answer == try_again) return EX_TEMPFAIL;
-    return answer.rfind("error: ", 0) == 0 ? 1 : 0;
+    return answer == try_again ? EX_TEMPFAIL : 0;
   });
 }

@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <stdexcept>
@@ -17,6 +18,7 @@ namespace ipc {
 
 void Supervised::start(SpawnOptions options) {
   //@ solution 06.start
+  policy_.started(BeatClock::now());  // whether it succeeds or not: a failure is not repeated in a tight loop either
   std::array<int, 2> ends{};
   check(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()), "socketpair");
   Fd ours(ends[0]);
@@ -24,8 +26,6 @@ void Supervised::start(SpawnOptions options) {
   options.descriptors.emplace_back(theirs.get(), control_fd);
   options.new_process_group = true;
   options.parent_death_signal = SIGKILL;
-  const auto now = BeatClock::now();
-  policy_.started(now);
   pid_ = spawn(options);
   control_ = std::move(ours);
   monitor_.emplace(control_.get(), silence_limit(beat_), BeatClock::now());
@@ -77,7 +77,7 @@ void Supervised::end() noexcept {
   //@ solution 06.end
   ::kill(pid_, SIGTERM);
   // Its end of the socketpair closes when it dies, so this is a wait for its death, with a limit.
-  const auto limit = BeatClock::now() + silence_limit(beat_);
+  const auto limit = BeatClock::now() + std::min(silence_limit(beat_), farewell);
   for (auto now = BeatClock::now(); now < limit; now = BeatClock::now()) {
     pollfd wait{control_.get(), POLLIN, 0};
     ::poll(&wait, 1, milliseconds_until(limit, now));

@@ -20,7 +20,8 @@
 //
 // It does as little as possible, because nobody watches the watchdog: it handles no request and reads nothing from any
 // client. The listening socket is its own, and outlives every dispatcher: who connects while there is none waits in the
-// backlog. What dies is reaped, and gets a successor and both sides a new link.
+// backlog. What dies is reaped, and gets a successor and both sides a new link. What it says goes out when somebody
+// reads it (outbox.hpp), so a full pipe does not hold it up.
 //
 // SIGTERM, SIGINT, SIGHUP: the dispatcher ends first, then the worker, then the watchdog. Users end before what they
 // use: the dispatcher takes in work and hands it to the worker, so the other way round requests would still be let in
@@ -32,6 +33,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -40,6 +42,9 @@
 #include <optional>
 #include <stdexcept>
 #include <string>
+#include <system_error>
+#include <utility>
+#include <vector>
 
 #include "beside.hpp"
 #include "ipc/error.hpp"
@@ -48,6 +53,7 @@
 #include "ipc/socket.hpp"
 #include "ipc/spawn.hpp"
 #include "link.hpp"
+#include "outbox.hpp"
 #include "record.hpp"
 
 namespace {
@@ -70,7 +76,7 @@ class Watchdog {
         worker_("worker", ipc::Milliseconds(settings.beat_ms), settings.max_restarts),
         dispatcher_("dispatcher", ipc::Milliseconds(settings.beat_ms), settings.max_restarts) {
     ipc::set_nonblocking(listener_.fd());
-    ipc::say("listening on " + settings.socket);
+    tell("listening on " + settings.socket);
   }
 
   [[noreturn]] void run() {
@@ -78,6 +84,7 @@ class Watchdog {
       for (ipc::Supervised* child : both()) look_after(*child);
       start_who_is_due();
       wait();
+      outbox_.flush();
       for (signalfd_siginfo signal{}; signals_.read(signal);) {
         if (signal.ssi_signo != SIGCHLD) stop(static_cast<int>(signal.ssi_signo));
       }
@@ -85,7 +92,8 @@ class Watchdog {
   }
 
  private:
-  static constexpr int backlog = 128;  // who may wait while there is no dispatcher
+  static constexpr int backlog = 128;               // who may wait while there is no dispatcher
+  static constexpr std::size_t outbox_size = 1000;  // lines
 
   // SIGCHLD only wakes us: one may stand for several deaths, and look() asks the kernel itself.
   static sigset_t signals_of_interest() {
@@ -98,41 +106,79 @@ class Watchdog {
 
   static std::string title(const ipc::Supervised& child, pid_t pid) { return child.name() + " " + std::to_string(pid); }
 
+  void tell(const std::string& line) {
+    outbox_.put(line);
+    outbox_.flush();
+  }
+
   void look_after(ipc::Supervised& child) {
     const pid_t pid = child.pid();
     const auto ended = child.look(BeatClock::now());
     if (!ended) return;
-    ipc::say(title(child, pid) + " " + *ended);
-    if (!child.next_step()) {
-      throw std::runtime_error("giving up: the " + child.name() + " died at its start " +
-                               std::to_string(settings_.max_restarts + 1) + " times in a row; at last it " + *ended);
-    }
+    tell(title(child, pid) + " " + *ended);
+    give_up_if_hopeless(child, *ended);
   }
+
+  void give_up_if_hopeless(const ipc::Supervised& child, const std::string& what_it_did) const {
+    if (child.next_step()) return;
+    throw std::runtime_error("giving up: the " + child.name() + " died at its start " +
+                             std::to_string(settings_.max_restarts + 1) + " times in a row; at last it " + what_it_did);
+  }
+
+  // False: not now. The machine may be full for a moment, and a watchdog that dies of that is none: what could not be
+  // started counts as dead at its start. A program that is not there will not come by waiting: that error ends us.
+  bool start(ipc::Supervised& child) {
+    const std::string why_not = try_to_start(child);
+    if (why_not.empty()) {
+      tell(title(child, child.pid()) + " started");
+      return true;
+    }
+    tell(child.name() + " could not be started: " + why_not);
+    give_up_if_hopeless(child, "could not be started: " + why_not);
+    return false;
+  }
+  std::string try_to_start(ipc::Supervised& child) {
+    try {
+      child.start(&child == &worker_ ? worker_options(settings_.worker, settings_.beat_ms) : dispatcher_options());
+    } catch (const ipc::SpawnError& failure) {
+      if (!is_full(failure.error)) throw;
+      return failure.what();
+    } catch (const std::system_error& failure) {
+      return failure.what();
+    }
+    return {};
+  }
+  static bool is_full(int error) { return error == EAGAIN || error == ENOMEM || error == EMFILE || error == ENFILE; }
 
   void start_who_is_due() {
     //@ solution 06.start_due
-    bool started = false;
+    std::vector<ipc::Supervised*> started;
     for (ipc::Supervised* child : both()) {
       if (child->is_running() || *child->next_step() > BeatClock::now()) continue;
-      child->start(child == &worker_ ? worker_options(settings_.worker, settings_.beat_ms) : dispatcher_options());
-      ipc::say(title(*child, child->pid()) + " started");
-      started = true;
+      if (start(*child)) started.push_back(child);
     }
-    if (!started) return;
-    NewLink made = make_link();
-    for (ipc::Supervised* child : both()) {
-      const Link& side = child == &worker_ ? made.worker : made.dispatcher;
-      // Who does not even take a link is killed; look() then finds it dead.
-      if (child->is_running() && !send_link(child->control(), side, made.segment.id())) ::kill(child->pid(), SIGKILL);
+    if (started.empty()) return;
+    try {
+      NewLink made = make_link();
+      for (ipc::Supervised* child : both()) {
+        const Link& side = child == &worker_ ? made.worker : made.dispatcher;
+        // Who does not even take a link is killed; look() then finds it dead.
+        if (child->is_running() && !send_link(child->control(), side, made.segment.id())) ::kill(child->pid(), SIGKILL);
+      }
+      segment_ = std::move(made.segment);  // the pipe ends are closed here, and the former segment goes
+    } catch (const std::system_error& failure) {
+      // Full for a moment, here too: without a link they are of no use, so it is as if they had not come up.
+      tell(std::string("no link: ") + failure.what());
+      for (const ipc::Supervised* child : started) ::kill(child->pid(), SIGKILL);
     }
-    segment_ = std::move(made.segment);  // the pipe ends are closed here, and the former segment goes
     //@ starter
-    // TODO 06.start_due: start who does not run and is due. If anybody was started, make a new link and send each side
+    // TODO 06.start_due: start() who does not run and is due. If anybody was started, make a new link and send each side
     // what is its own. Why does the one that went on running get a new one too? Who closes which descriptors, and when?
+    // And what if there is no room for a link just now?
     //| for (ipc::Supervised* child : both()) {
     //|   if (!child->is_running()) throw std::runtime_error("cannot start the " + child->name() + " yet");
     //| }
-    //| static_cast<void>(&Watchdog::dispatcher_options), static_cast<void>(segment_);
+    //| static_cast<void>(&Watchdog::start), static_cast<void>(segment_);
     //@ end
   }
 
@@ -143,11 +189,11 @@ class Watchdog {
     return options;
   }
 
-  // Until somebody beats, dies, tells us to stop, or there is something to do: somebody is overdue, or may be started.
+  // Until somebody beats, dies, tells us to stop, reads what we said, or there is something to do: somebody is overdue, or may be started.
   void wait() {
     const auto next = std::min(*worker_.next_step(), *dispatcher_.next_step());
-    std::array<pollfd, 3> set{{{signals_.fd(), POLLIN, 0}, {worker_.control(), POLLIN, 0}}};
-    set[2] = {dispatcher_.control(), POLLIN, 0};
+    std::array<pollfd, 4> set{{{signals_.fd(), POLLIN, 0}, {outbox_.waiting_for(), POLLOUT, 0}}};
+    set[2] = {worker_.control(), POLLIN, 0}, set[3] = {dispatcher_.control(), POLLIN, 0};
     const int timeout_ms = ipc::milliseconds_until(next, BeatClock::now());
     if (::poll(set.data(), set.size(), timeout_ms) == -1 && errno != EINTR) ipc::throw_errno("poll");
   }
@@ -157,12 +203,14 @@ class Watchdog {
       if (!child->is_running()) continue;
       const pid_t pid = child->pid();
       child->end();
-      ipc::say(title(*child, pid) + " ended");
+      outbox_.put(title(*child, pid) + " ended");
     }
+    outbox_.flush();  // what nobody reads now stays unsaid
     throw ipc::Stopped{signo};
   }
 
   Settings settings_;
+  Outbox outbox_{STDOUT_FILENO, "standard output", outbox_size};
   ipc::ScopedMask stop_mask_;
   ipc::SignalFd signals_;
   // Destroyed from the last to the first, also if we give up: dispatcher, worker, segment, socket.

@@ -1,5 +1,6 @@
 // labs/06-sockets/tests/watchdog_bench.hpp - what the tests of 6C share: a client, and a watchdog seen from outside.
 #pragma once
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -10,6 +11,7 @@
 #include <cstddef>
 #include <optional>
 #include <span>
+#include <sstream>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -27,6 +29,50 @@ inline std::pair<Fd, Fd> socket_pair(int type) {
   std::array<int, 2> ends{};
   if (::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, ends.data()) == -1) throw std::runtime_error("socketpair");
   return {Fd(ends[0]), Fd(ends[1])};
+}
+
+// A named pipe that is full, for a program to write to: nobody reads it until the test does.
+class FullPipe {
+ public:
+  FullPipe() : path_(folder_.path("pipe")) {
+    if (::mkfifo(path_.c_str(), 0600) == -1) throw std::runtime_error("mkfifo");
+    fd_ = Fd(::open(path_.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC));
+    fill();
+  }
+  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] int fd() const { return fd_.get(); }
+  void fill() {
+    const std::string empty_lines(65536, '\n');
+    for (const std::size_t size : {empty_lines.size(), std::size_t{1}}) {
+      while (::write(fd_.get(), empty_lines.data(), size) > 0) continue;
+    }
+  }
+  // What is in it now, without empty lines.
+  std::vector<std::string> drain() {
+    std::string text;
+    std::array<char, 65536> buffer;
+    for (ssize_t size = 0; (size = ::read(fd_.get(), buffer.data(), buffer.size())) > 0;) {
+      text.append(buffer.data(), static_cast<std::size_t>(size));
+    }
+    std::vector<std::string> lines;
+    std::istringstream stream(text);
+    for (std::string line; std::getline(stream, line);) {
+      if (!line.empty()) lines.push_back(line);
+    }
+    return lines;
+  }
+
+ private:
+  TempDir folder_;
+  std::string path_;
+  Fd fd_;
+};
+
+// A program whose standard output is such a pipe.
+inline std::vector<std::string> into(const FullPipe& pipe, std::vector<std::string> command) {
+  command.front() = program_path(command.front());
+  command.insert(command.begin(), {"/bin/sh", "-c", "out=$0; exec \"$@\" > \"$out\"", pipe.path()});
+  return command;
 }
 
 // A client of the dispatcher that is no `request`: it may say anything, and stop in the middle.
@@ -108,7 +154,8 @@ class Watched {
     }
     return true;
   }
-  // Sends a signal to one of its children, and to nobody else.
+  // Sends a signal to one of its children, and to nobody else; to one that was said to be started: before its exec
+  // SIGSTOP would hold the watchdog, too (ipc/watchdog.hpp, start()).
   bool hit(const std::string& name, int signo) {
     const auto children = children_of(pid());
     const pid_t victim = pid_of(name);
@@ -141,9 +188,11 @@ class Watched {
   pid_t worker_ = 0, dispatcher_ = 0;
 };
 
-// System V segments that one of these made or used last.
-inline std::size_t segments_of(const std::vector<pid_t>& pids) {
+// System V segments that one of these made or used last. (No process has the number 0: it stands for "nobody yet" in a
+// stranger's segment, and for a child that was not found.)
+inline std::size_t segments_of(std::vector<pid_t> pids) {
   const auto all = system_v_segments();
+  std::erase_if(pids, [](pid_t pid) { return pid <= 0; });
   return static_cast<std::size_t>(std::count_if(all.begin(), all.end(), [&](const ListedSegment& segment) {
     return std::find(pids.begin(), pids.end(), segment.creator) != pids.end() ||
            std::find(pids.begin(), pids.end(), segment.last_user) != pids.end();

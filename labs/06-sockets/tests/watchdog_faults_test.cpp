@@ -3,15 +3,19 @@
 // LAB_TEST_RUNS=200 for that many moments, LAB_TEST_SEED to repeat a run.
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <time.h>
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <random>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "watchdog_bench.hpp"
@@ -20,9 +24,12 @@ namespace ipc::testing {
 namespace {
 
 using namespace std::chrono_literals;
+using ::testing::ElementsAre;
+using ::testing::HasSubstr;
 using ::testing::IsEmpty;
+using ::testing::StartsWith;
 
-constexpr int beat_ms = 200;
+constexpr int beat_ms = 400;
 
 // Clients that ask all the time, each for another number of words and bytes.
 class Crowd {
@@ -130,7 +137,7 @@ TEST(UnderFire, WhateverIsKilledOrStoppedIsReplacedWithinThreeBeats) {
   Watched watched({"--beat-ms", std::to_string(beat_ms)});
   const std::string identity = watched.socket_identity();
   ASSERT_NE(identity.find("socket:"), std::string::npos);
-  const auto moments = random_moments({SIGKILL, SIGSTOP}, 300ms, 24);
+  const auto moments = random_moments({SIGKILL, SIGSTOP}, 300ms, 16);
   ::alarm(static_cast<unsigned>(240 + moments.size() * 3));
   std::mt19937_64 random(static_cast<unsigned long>(moments.front().delay.count()));
   std::vector<milliseconds> taken;
@@ -179,7 +186,7 @@ TEST(UnderFire, WhateverIsKilledOrStoppedIsReplacedWithinThreeBeats) {
       late_by_itself);
   std::printf("clients: %d answered, %d told to try again; request: %d and %d\n", crowd.answered.load(),
               crowd.sent_away.load(), requests.answered, requests.sent_away);
-  EXPECT_LE(late_by_itself * 10, static_cast<long>(taken.size()));
+  EXPECT_EQ(late_by_itself, 0);
   watched.run().signal(SIGTERM);
   EXPECT_EQ(watched.run().wait(), 128 + SIGTERM);
   EXPECT_THAT(watched.run().left_processes(), IsEmpty());
@@ -187,7 +194,7 @@ TEST(UnderFire, WhateverIsKilledOrStoppedIsReplacedWithinThreeBeats) {
 }
 
 TEST(UnderFire, TheRequestUnderWayIsToldToTryAgainAndTheNextIsAnswered) {
-  Watched watched;
+  Watched watched({"--beat-ms", "2000"});  // time to ask before the worker that is stopped is found out
   ASSERT_TRUE(watched.hit("worker", SIGSTOP));
   Asker under_way(watched.socket(), "one");
   Asker behind_it(watched.socket(), "one two");
@@ -241,16 +248,95 @@ TEST(UnderFire, WhoOnlyPausesForAMomentIsLeftAlone) {
 }
 
 TEST(UnderFire, AWatchdogThatWasStoppedDoesNotBlameItsChildren) {
-  Watched watched({"--beat-ms", "50"});
+  Watched watched({"--beat-ms", "400"});
   ASSERT_EQ(ask(watched.socket(), "one"), "words=1 bytes=3");
   const auto children = children_of(watched.pid());
   watched.run().signal(SIGSTOP);
   ASSERT_TRUE(wait_until([&] { return state_of(watched.pid()) == 'T'; }));
-  std::this_thread::sleep_for(500ms);
+  std::this_thread::sleep_for(2s);  // twice the limit
   watched.run().signal(SIGCONT);
   EXPECT_EQ(ask(watched.socket(), "one"), "words=1 bytes=3");
   EXPECT_EQ(children_of(watched.pid()), children);
 }
+
+// ---- a world that is full ----
+
+TEST(AFullWorld, HoldsUpNeitherSupervisionNorTheEndWhenNobodyReadsTheLines) {
+  FullPipe output;
+  const TempDir folder;
+  const std::string socket = folder.path("s");
+  Started run(into(output, {"watchdog", "--socket", socket}));
+  ASSERT_TRUE(wait_until([&] { return children_of(run.pid()).size() == 2; }));
+  ASSERT_EQ(ask(socket, "one"), "words=1 bytes=3");
+  const pid_t worker = children_of(run.pid()).front();
+  ASSERT_EQ(::kill(worker, SIGKILL), 0);
+  ASSERT_TRUE(wait_until([&] {
+    const auto now = children_of(run.pid());
+    return now.size() == 2 && std::find(now.begin(), now.end(), worker) == now.end();
+  }));
+  EXPECT_EQ(ask(socket, "one"), "words=1 bytes=3");
+  // Nothing is lost: it comes when somebody reads.
+  std::vector<std::string> lines;
+  EXPECT_TRUE(wait_until([&] {
+    for (const std::string& line : output.drain()) lines.push_back(line);
+    return lines.size() == 5;
+  }));
+  EXPECT_THAT(lines, ElementsAre("listening on " + socket, "worker " + std::to_string(worker) + " started",
+                                 StartsWith("dispatcher "), HasSubstr("was killed by SIGKILL"), StartsWith("worker ")));
+  output.fill();
+  run.signal(SIGTERM);
+  EXPECT_EQ(run.wait(), 128 + SIGTERM);
+  EXPECT_THAT(run.left_processes(), IsEmpty());
+  EXPECT_FALSE(std::filesystem::exists(socket));
+}
+
+// So that a process has no more than `count` descriptors left to open.
+void leave_descriptors(pid_t pid, std::size_t count) {
+  const auto used = open_descriptors(std::to_string(pid));
+  rlim_t limit = 0;
+  for (std::size_t free = 0; free < count || used.count(static_cast<int>(limit)) != 0; ++limit) {
+    free += used.count(static_cast<int>(limit)) == 0;
+  }
+  rlimit now{};
+  ASSERT_EQ(::prlimit(pid, RLIMIT_NOFILE, nullptr, &now), 0);
+  now.rlim_cur = limit;
+  ASSERT_EQ(::prlimit(pid, RLIMIT_NOFILE, &now, nullptr), 0);
+}
+
+TEST(AFullWorld, IsOutlivedIfItHasRoomAgainInTime) {
+  // With what the dead worker leaves there is one descriptor: no socketpair. With four more the child comes to life, and
+  // there is none left for its pipes.
+  for (const auto& [left, complaint] : {std::pair{0U, "could not be started: socketpair: Too many open files"},
+                                        {3U, "no link: pipe2: Too many open files"}}) {
+    Watched watched({"--beat-ms", "400"});
+    ASSERT_EQ(ask(watched.socket(), "one"), "words=1 bytes=3");
+    rlimit before{};
+    ASSERT_EQ(::prlimit(watched.pid(), RLIMIT_NOFILE, nullptr, &before), 0);
+    leave_descriptors(watched.pid(), left);
+    ASSERT_TRUE(watched.hit("worker", SIGKILL));
+    for (std::optional<std::string> line = ""; line->find(complaint) == line->npos;) {
+      line = watched.line();
+      ASSERT_TRUE(line) << "it never said: " << complaint;
+    }
+    ASSERT_EQ(::prlimit(watched.pid(), RLIMIT_NOFILE, &before, nullptr), 0);
+    ASSERT_TRUE(watched.next_start("worker"));
+    EXPECT_EQ(ask(watched.socket(), "one two"), "words=2 bytes=7");
+    EXPECT_EQ(children_of(watched.pid()).size(), 2U);
+  }
+}
+
+TEST(AFullWorld, ThatStaysFullIsGivenUp) {
+  Watched watched({"--beat-ms", "200", "--max-restarts", "2"});
+  ASSERT_EQ(ask(watched.socket(), "one"), "words=1 bytes=3");
+  leave_descriptors(watched.pid(), 0);
+  ASSERT_TRUE(watched.hit("worker", SIGKILL));
+  EXPECT_EQ(watched.run().wait(), 1);
+  EXPECT_THAT(watched.run().error_lines(),
+              ElementsAre(HasSubstr("3 times in a row; at last it could not be started: socketpair")));
+  EXPECT_THAT(watched.run().left_processes(), IsEmpty());
+}
+
+// ---- told to stop, at any moment ----
 
 void expect_nothing_left(const std::string& program) {
   for (const Moment& moment : random_moments({SIGTERM, SIGINT, SIGHUP}, 60ms, 12)) {

@@ -10,11 +10,13 @@
 #include <string>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include "ipc/signals.hpp"
 #include "ipc/spawn.hpp"
 #include "ipc/watchdog.hpp"
 #include "labs/06-sockets/src/link.hpp"
+#include "labs/06-sockets/src/outbox.hpp"
 #include "watchdog_bench.hpp"
 
 namespace ipc {
@@ -204,14 +206,28 @@ TEST(ASupervisedChild, IsEndedByForceIfItDoesNotListen) {
   EXPECT_FALSE(testing::exists(pid));
 }
 
-TEST(ASupervisedChild, ThatCannotBeStartedIsAnError) {
+TEST(ASupervisedChild, IsNotWaitedForLongerBecauseItsBeatIsSlow) {
+  Supervised child("child", 100s, 5);
+  child.start(shell("kill -STOP $$"));
+  const pid_t pid = child.pid();
+  ASSERT_TRUE(wait_until([&] { return testing::state_of(pid) == 'T'; }));
+  const auto begin = BeatClock::now();
+  child.end();
+  EXPECT_LT(BeatClock::now() - begin, 30s);  // two and a half beats would be 250
+  EXPECT_FALSE(testing::exists(pid));
+}
+
+TEST(ASupervisedChild, ThatCannotBeStartedIsAnErrorAndCountsAsADeathAtItsStart) {
   const auto before = testing::open_descriptors().size();
-  Supervised child("child", 1h, 5);
+  Supervised child("child", 1h, 1);
   SpawnOptions options;
   options.arguments = {"/nowhere/at/all"};
   EXPECT_THROW(child.start(options), SpawnError);
   EXPECT_FALSE(child.is_running());
   child.end();
+  EXPECT_GT(child.next_step().value(), BeatClock::now() + 30min);
+  EXPECT_THROW(child.start(options), SpawnError);
+  EXPECT_EQ(child.next_step(), std::nullopt);
   EXPECT_EQ(testing::open_descriptors().size(), before);
 }
 
@@ -224,6 +240,43 @@ TEST(AnInheritedSocket, IsCheckedAndClosesOnExec) {
   EXPECT_THROW(static_cast<void>(inherited_socket(1000, SOCK_STREAM)), std::runtime_error);
   const Pipe pipe = make_pipe();
   EXPECT_THROW(static_cast<void>(inherited_socket(pipe.read.get(), SOCK_STREAM)), std::runtime_error);
+}
+
+// ---- what is said ----
+
+std::vector<std::string> numbered(const std::string& name, int first, int last) {
+  std::vector<std::string> lines;
+  for (int i = first; i <= last; ++i) lines.push_back(name + " " + std::to_string(i));
+  return lines;
+}
+
+TEST(AnOutbox, KeepsWhatDoesNotGoOutAndTheNewestIfThatIsTooMuch) {
+  testing::FullPipe pipe;
+  Outbox outbox(pipe.fd(), "the pipe", 10);
+  EXPECT_EQ(outbox.waiting_for(), -1);
+  for (const std::string& line : numbered("line", 1, 10)) outbox.put(line), outbox.flush();
+  EXPECT_EQ(outbox.waiting_for(), pipe.fd());
+  pipe.drain();
+  outbox.flush();
+  EXPECT_EQ(pipe.drain(), numbered("line", 1, 10));
+  EXPECT_EQ(outbox.waiting_for(), -1);
+
+  pipe.fill();
+  for (const std::string& line : numbered("more", 1, 25)) outbox.put(line);
+  pipe.drain();
+  outbox.flush();
+  auto expected = numbered("more", 16, 25);
+  expected.insert(expected.begin(), "(15 lines were dropped: nobody read them)");
+  EXPECT_EQ(pipe.drain(), expected);
+}
+
+TEST(AnOutbox, SaysWhenNobodyWillEverRead) {
+  const ScopedAction no_death(SIGPIPE, [](int, siginfo_t*, void*) {});
+  Pipe pipe = make_pipe();
+  pipe.read.reset();
+  Outbox outbox(pipe.write.get(), "the pipe", 10);
+  outbox.put("anybody?");
+  EXPECT_EQ(testing::error_of([&] { outbox.flush(); }), EPIPE);
 }
 
 // ---- the link ----
@@ -247,6 +300,14 @@ TEST(ALink, LeavesNoSegmentAndNoDescriptorBehind) {
   EXPECT_EQ(testing::error_of([&] { static_cast<void>(SysvSegment::attach(id)); }), EINVAL);
   parent.reset(), child.reset();
   EXPECT_EQ(testing::open_descriptors().size(), before);
+}
+
+TEST(SegmentsOf, TakesNobodyForNoneOfOurs) {
+  const int id = ::shmget(IPC_PRIVATE, 1, IPC_CREAT | 0600);  // never attached: its last user is 0
+  ASSERT_NE(id, -1);
+  EXPECT_EQ(testing::segments_of({0}), 0U);
+  EXPECT_GE(testing::segments_of({::getpid()}), 1U);
+  ::shmctl(id, IPC_RMID, nullptr);
 }
 
 TEST(ALink, IsReplacedByTheNewestOne) {

@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 #include <thread>
+#include <tuple>
 #include <vector>
 
 #include "watchdog_bench.hpp"
@@ -25,7 +26,7 @@ using ::testing::StartsWith;
 class ALoneDispatcher : public ::testing::Test {
  protected:
   void start(std::vector<std::string> more = {}) {
-    more.insert(more.begin(), {"dispatcher", "--socket", socket_});
+    more.insert(more.begin(), {"dispatcher", "--socket", socket_, "--beat-ms", "2000"});
     run_ = std::make_unique<Started>(more);
     ASSERT_EQ(run_->line(), "listening on " + socket_);
   }
@@ -126,6 +127,14 @@ TEST_F(ALoneDispatcher, ShowsSilentClientsToTheDoor) {
   for (const auto& client : silent) ASSERT_EQ(client->answer(), "error: no text within 200 ms");
 }
 
+TEST_F(ALoneDispatcher, CanBeStoppedWhileNobodyReadsItsLine) {
+  const FullPipe output;
+  run_ = std::make_unique<Started>(into(output, {"dispatcher", "--socket", socket_}));
+  ASSERT_TRUE(wait_until([&] { return worker() != 0; }));
+  run_->signal(SIGTERM);
+  expect_clean_end(128 + SIGTERM);
+}
+
 TEST_F(ALoneDispatcher, LosesNoFileDescriptorToItsClients) {
   start();
   ask(socket_, "one");
@@ -203,7 +212,7 @@ TEST(AWatchdog, AnswersEightRequestsOf64KiBAtOnce) {
 
 TEST(AWatchdog, EndsTheDispatcherThenTheWorkerThenItself) {
   for (const int signo : {SIGTERM, SIGINT, SIGHUP}) {
-    Watched watched({"--beat-ms", "400"});
+    Watched watched({"--beat-ms", "2000"});
     ASSERT_EQ(ask(watched.socket(), "one"), "words=1 bytes=3");
     // A worker that is stopped hears no SIGTERM: time to look.
     ASSERT_TRUE(watched.hit("worker", SIGSTOP));
@@ -326,7 +335,8 @@ TEST(TheSynthesis, TellsWhatIsWrongInOneLine) {
   expect_one_line({"worker", "text"}, 2, "options only");
   expect_one_line({"request"}, 2, "TEXT is missing");
   expect_one_line({"request", "one", "two"}, 2, "too many arguments");
-  expect_one_line({"request", "text", "--socket", path}, 1, path);
+  const std::string nobody_there = path + ": no server is there; start one: watchdog --socket " + path;
+  expect_one_line({"request", "text", "--socket", path}, 1, nobody_there);
   expect_one_line({"request", "text", "--socket", long_path}, 1, "108 bytes");
   expect_one_line({"request", text_of(1, 65537), "--socket", path}, 2, "TEXT has 65537 bytes, at most 65536");
   const Outcome no_worker = run({"watchdog", "--socket", path, "--worker", "/nowhere"});
@@ -339,6 +349,26 @@ TEST(TheSynthesis, TellsWhatIsWrongInOneLine) {
     const Outcome help = run({program, "--help"});
     EXPECT_EQ(help.code, 0);
     EXPECT_THAT(help.out.front(), StartsWith(std::string("usage: ") + program));
+  }
+}
+
+TEST(ARequest, TellsAnErrorOfTheServerOnStandardErrorAndOnlyTryAgainAsItsAnswer) {
+  for (const auto& [said, code, out, err] :
+       {std::tuple{"error: a text has at most 5 bytes", 1, "", "request: error: a text has at most 5 bytes"},
+        {"error: try again", 75, "error: try again", ""},
+        {"words=1 bytes=4", 0, "words=1 bytes=4", ""}}) {
+    const TempDir folder;
+    const UnixListener listener(folder.path("s"), SOCK_STREAM);
+    Started request({"request", "text", "--socket", folder.path("s")});
+    pollfd wait{listener.fd(), POLLIN, 0};
+    ASSERT_EQ(::poll(&wait, 1, 30'000), 1);
+    const Fd client(::accept4(listener.fd(), nullptr, nullptr, SOCK_CLOEXEC));
+    std::array<char, 64> text;
+    ASSERT_EQ(receive_frame(client.get(), std::as_writable_bytes(std::span(text))).bytes, 4U);
+    static_cast<void>(send_frame(client.get(), std::as_bytes(std::span(std::string_view(said)))));
+    EXPECT_EQ(request.wait(), code);
+    EXPECT_EQ(request.line().value_or(""), out);
+    EXPECT_EQ(request.error_line().value_or(""), err);
   }
 }
 

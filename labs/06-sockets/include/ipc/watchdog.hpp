@@ -96,6 +96,7 @@ class RestartPolicy {
 class Supervised {
  public:
   static constexpr int control_fd = 3;
+  static constexpr Milliseconds farewell{2000};  // at most so long does end() wait for it
 
   Supervised(std::string name, Milliseconds beat, int max_restarts) noexcept
       : name_(std::move(name)), beat_(beat), policy_(beat, max_restarts) {}
@@ -103,15 +104,17 @@ class Supervised {
   ~Supervised() { end(); }
 
   // REQUIRES: it does not run; `options` gives away neither control_fd nor the process group nor the death signal.
-  // Throws as spawn() does.
+  // Throws as spawn() does; std::system_error if socketpair failed. To the policy that is a start, and a death.
+  // As spawn(), it waits until the child has done exec: who stops it (SIGSTOP) before, and only then, holds us until it
+  // is continued or killed. So pick victims among those that were said to be started, not from /proc.
   void start(SpawnOptions options);
   // Looks after it. If it is dead, or counts as dead (then it is killed): reaps it and says how it ended, once, in the
   // words of how_it_ended() (ipc/child.hpp). Waits only for the kernel to finish off what has been killed.
   [[nodiscard]] std::optional<std::string> look(BeatClock::time_point now);
   // When look() or start() has something to do if nothing is heard before. Nothing: give up.
   [[nodiscard]] std::optional<BeatClock::time_point> next_step() const;
-  // SIGTERM, and SIGKILL if it still runs after silence_limit (it hangs, or it is stopped); then it is reaped. Does
-  // nothing if it does not run.
+  // SIGTERM, and SIGKILL if it still runs after silence_limit or `farewell`, whichever is shorter (it hangs, or it is
+  // stopped); then it is reaped. Does nothing if it does not run.
   void end() noexcept;
 
   [[nodiscard]] bool is_running() const noexcept { return pid_ > 0; }
