@@ -13,7 +13,7 @@
 namespace {
 
 using ipc::Fd;
-using ipc::testing::expect_one_clear_line;
+using ipc::testing::expect_error;
 using ipc::testing::has_descriptors;
 using ipc::testing::hear_from;
 using ipc::testing::is_heard;
@@ -55,7 +55,7 @@ TEST_F(BadClients, MoreSilentClientsThanItTakesOnlyDelayTheOthers) {
 TEST_F(BadClients, WhoFindsNoPartnerIsTold) {
   Started server(server_with({"--timeout-ms", "1500"}));
   wait_until_it_listens();
-  expect_one_clear_line(client("5"), 1, "client: error: nobody else sent a number within 1500 ms");
+  expect_error(client("5"), "client: error: nobody else sent a number within 1500 ms");
   EXPECT_FALSE(server.ended());
 }
 

@@ -94,11 +94,4 @@ inline std::size_t Server::descriptors_alone(const Started& server) const {
   return descriptors_of(server);
 }
 
-inline void expect_one_clear_line(const Outcome& outcome, int code, const std::string& part) {
-  EXPECT_EQ(outcome.code, code);
-  EXPECT_TRUE(outcome.out.empty());
-  ASSERT_EQ(outcome.err.size(), 1U);
-  EXPECT_NE(outcome.err[0].find(part), std::string::npos) << outcome.err[0];
-}
-
 }  // namespace ipc::testing
