@@ -141,7 +141,8 @@ TEST(UnderFire, WhateverIsKilledOrStoppedIsReplacedWithinThreeBeats) {
   ::alarm(static_cast<unsigned>(240 + moments.size() * 3));
   std::mt19937_64 random(static_cast<unsigned long>(moments.front().delay.count()));
   std::vector<milliseconds> taken;
-  long late = 0, late_by_itself = 0;
+  milliseconds longest_seen = 0ms;
+  long seen_late = 0, late = 0, late_by_itself = 0;
   const Metronome metronome;
   Crowd crowd(watched.socket(), 3);
   Requests requests(watched.socket());
@@ -155,15 +156,20 @@ TEST(UnderFire, WhateverIsKilledOrStoppedIsReplacedWithinThreeBeats) {
     const auto withheld_before = metronome.withheld();
     ASSERT_TRUE(watched.hit(name, moment.signo));
     ASSERT_TRUE(watched.next_start(name)) << name << " was not detected";
-    taken.push_back(std::chrono::duration_cast<milliseconds>(Clock::now() - begin));
+    const auto seen = std::chrono::duration_cast<milliseconds>(Clock::now() - begin);
     const auto withheld = metronome.withheld() - withheld_before;
-    if (taken.back() > 3 * beat_ms * 1ms) {
-      ++late;
-      if (taken.back() > 3 * beat_ms * 1ms + withheld) ++late_by_itself;
+    // From the fault to the fork. Until the line has come to us, the new process, the watchdog and we must each have
+    // had a turn on the machine. (Negative: that process is not there any more.)
+    const auto by_kernel = started_at(watched.pid_of(name)) - begin_by_kernel;
+    taken.push_back(by_kernel < -20ms ? seen : by_kernel);
+    longest_seen = std::max(longest_seen, seen);
+    if (seen > 3 * beat_ms * 1ms) {
+      ++seen_late;
+      late += taken.back() > 3 * beat_ms * 1ms;
+      late_by_itself += taken.back() > 3 * beat_ms * 1ms + withheld;
       std::printf("late: %s %d, signal %d: seen after %ld ms, by the kernel %ld ms; the machine withheld %ld ms\n",
-                  name.c_str(), victim, moment.signo, static_cast<long>(taken.back().count()),
-                  static_cast<long>((started_at(watched.pid_of(name)) - begin_by_kernel).count()),
-                  static_cast<long>(withheld.count()));
+                  name.c_str(), victim, moment.signo, static_cast<long>(seen.count()),
+                  static_cast<long>(by_kernel.count()), static_cast<long>(withheld.count()));
       for (std::size_t i = told_before; i < watched.history().size(); ++i) {
         std::printf("  %s\n", watched.history()[i].c_str());
       }
@@ -180,10 +186,10 @@ TEST(UnderFire, WhateverIsKilledOrStoppedIsReplacedWithinThreeBeats) {
   std::sort(taken.begin(), taken.end());
   // Whether the machine was busy or the watchdog slow: the first is excused, and a limit that is wrong is not.
   std::printf(
-      "%zu faults; replaced after %ld ms (median), %ld ms (longest); %ld later than three beats, of which %ld by more "
-      "than the machine withheld\n",
-      taken.size(), static_cast<long>(taken[taken.size() / 2].count()), static_cast<long>(taken.back().count()), late,
-      late_by_itself);
+      "%zu faults; started anew after %ld ms (median), %ld ms (longest), told after %ld ms (longest); later than three "
+      "beats: %ld told, %ld started, %ld of these by more than the machine withheld\n",
+      taken.size(), static_cast<long>(taken[taken.size() / 2].count()), static_cast<long>(taken.back().count()),
+      static_cast<long>(longest_seen.count()), seen_late, late, late_by_itself);
   std::printf("clients: %d answered, %d told to try again; request: %d and %d\n", crowd.answered.load(),
               crowd.sent_away.load(), requests.answered, requests.sent_away);
   EXPECT_EQ(late_by_itself, 0);
