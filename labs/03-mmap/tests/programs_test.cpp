@@ -18,13 +18,13 @@
 namespace {
 
 namespace fs = std::filesystem;
+using ipc::testing::expect_error;
 using ipc::testing::Outcome;
 using ipc::testing::program_path;
 using ipc::testing::read_text;
 using ipc::testing::run;
 using ipc::testing::run_traced;
 using ipc::testing::SystemCall;
-using ipc::testing::expect_error;
 using ipc::testing::TempDir;
 using ipc::testing::Traced;
 using Lines = std::vector<std::string>;

@@ -157,7 +157,8 @@ int main(int argc, char** argv) {
   std::uint64_t seed = 0;
   ipc::Program about{"pipe_sum [options]\nSends random digits through a pipe to a child, which adds them up.", {}};
   const auto take = [&count](int value) {
-    if (value < 1 || value > 10'000'000) throw ipc::UsageError("--count " + std::to_string(value) + ": a number from 1 to 10000000 is needed");
+    if (value < 1 || value > 10'000'000)
+      throw ipc::UsageError("--count " + std::to_string(value) + ": a number from 1 to 10000000 is needed");
     count = value;
   };
   about.options.add_options()("count", ipc::po::value<int>()->value_name("N")->notifier(take),
