@@ -1,7 +1,7 @@
 // labs/06-sockets/src/outbox.hpp - lines for somebody who may not be reading just now, without waiting for him.
 //
-// Used by the watchdog: what it says must never hold up what it does. A plain write(2) to a pipe that is full would, for
-// as long as nobody reads; so lines are kept here until there is room, the newest of them if there are too many.
+// Used by the watchdog: what it says must never hold up what it does. A plain write(2) to a pipe that is full would,
+// for as long as nobody reads; so lines are kept here until there is room, the newest of them if there are too many.
 // Thread-safety: none. async-signal-safe: no. Sources: poll(2), pipe(7) on PIPE_BUF.
 #pragma once
 #include <limits.h>

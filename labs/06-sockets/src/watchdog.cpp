@@ -172,9 +172,9 @@ class Watchdog {
       for (const ipc::Supervised* child : started) ::kill(child->pid(), SIGKILL);
     }
     //@ starter
-    // TODO 06.start_due: start() who does not run and is due. If anybody was started, make a new link and send each side
-    // what is its own. Why does the one that went on running get a new one too? Who closes which descriptors, and when?
-    // And what if there is no room for a link just now?
+    // TODO 06.start_due: start() who does not run and is due. If anybody was started, make a new link and send each
+    // side what is its own. Why does the one that went on running get a new one too? Who closes which descriptors, and
+    // when? And what if there is no room for a link just now?
     //| for (ipc::Supervised* child : both()) {
     //|   if (!child->is_running()) throw std::runtime_error("cannot start the " + child->name() + " yet");
     //| }
@@ -189,7 +189,8 @@ class Watchdog {
     return options;
   }
 
-  // Until somebody beats, dies, tells us to stop, reads what we said, or there is something to do: somebody is overdue, or may be started.
+  // Until somebody beats, dies, tells us to stop, reads what we said, or there is something to do: somebody is overdue,
+  // or may be started.
   void wait() {
     const auto next = std::min(*worker_.next_step(), *dispatcher_.next_step());
     std::array<pollfd, 4> set{{{signals_.fd(), POLLIN, 0}, {outbox_.waiting_for(), POLLOUT, 0}}};

@@ -310,8 +310,8 @@ void leave_descriptors(pid_t pid, std::size_t count) {
 }
 
 TEST(AFullWorld, IsOutlivedIfItHasRoomAgainInTime) {
-  // With what the dead worker leaves there is one descriptor: no socketpair. With four more the child comes to life, and
-  // there is none left for its pipes.
+  // What the dead worker leaves is one descriptor: no socketpair. With three more the child comes to life, and there is
+  // none left for its pipes.
   for (const auto& [left, complaint] : {std::pair{0U, "could not be started: socketpair: Too many open files"},
                                         {3U, "no link: pipe2: Too many open files"}}) {
     Watched watched({"--beat-ms", "400"});
