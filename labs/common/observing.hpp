@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
 #include <iterator>
 #include <optional>
 #include <random>
@@ -384,13 +385,29 @@ inline std::vector<std::string> valgrind_complaints(const std::string& logs) {
   if (summaries == 0) complaints.emplace_back("valgrind did not run");
   return complaints;
 }
-inline Checked run_under_valgrind(std::vector<std::string> arguments, const RunOptions& options = {}) {
-  const TempDir logs;
+// Puts valgrind before a program.
+inline std::vector<std::string> under_valgrind(std::vector<std::string> arguments, const TempDir& logs) {
   arguments.front() = program_path(arguments.front());
   arguments.insert(arguments.begin(), {"/usr/bin/valgrind", "--leak-check=full", "--track-fds=yes",
                                        "--error-exitcode=99", "--log-file=" + logs.path("%p")});
-  Outcome outcome = run(arguments, options);
+  return arguments;
+}
+inline Checked run_under_valgrind(const std::vector<std::string>& arguments, const RunOptions& options = {}) {
+  const TempDir logs;
+  Outcome outcome = run(under_valgrind(arguments, logs), options);
   return {std::move(outcome), valgrind_complaints(logs.path())};
+}
+// Sends it SIGTERM in the middle of its work: when `ready` says so; without one, when it has said its first line.
+inline Checked stop_under_valgrind(const std::vector<std::string>& arguments,
+                                   const std::function<bool(Started&)>& ready = {}) {
+  const TempDir logs;
+  Started program(under_valgrind(arguments, logs));
+  const bool working = ready ? wait_until([&] { return ready(program); }) : program.line().has_value();
+  EXPECT_TRUE(working) << arguments.front() << " does not come to its work";
+  program.signal(SIGTERM);
+  const int code = program.wait();
+  EXPECT_EQ(code, 128 + SIGTERM) << arguments.front();
+  return {{code, program.lines(), program.error_lines()}, valgrind_complaints(logs.path())};
 }
 
 }  // namespace ipc::testing

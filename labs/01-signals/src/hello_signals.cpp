@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "ipc/attentive.hpp"
 #include "ipc/child.hpp"
 #include "ipc/program.hpp"
 #include "ipc/signals.hpp"
@@ -117,7 +118,7 @@ class Parent {
       line += " " + std::to_string(children_.back().pid());
     }
     signals_.emplace(watched_);  // not before the forks: the children have no use for it
-    ipc::say(line);
+    ipc::say_attentively(line, signals_->fd(), [this] { wait_for_signals(0); });  // a pipe may be full
     //@ starter
     // TODO 01.start: start all children, make the SignalFd, say who the children are. Why in this order?
     //| static_cast<void>(greet_until_told);

@@ -246,6 +246,22 @@ TEST(HelloSignals, EndsChildrenThatDoNotListen) {
   ::close(out[0]);
 }
 
+TEST(HelloSignals, CanBeStoppedBeforeItsFirstLineFits) {
+  int out[2];
+  ASSERT_EQ(::pipe(out), 0);
+  ::fcntl(out[0], F_SETFD, FD_CLOEXEC);
+  const std::string pages(static_cast<std::size_t>(::fcntl(out[1], F_SETPIPE_SZ, 4096)), '.');
+  ASSERT_EQ(::write(out[1], pages.data(), pages.size()), static_cast<ssize_t>(pages.size()));
+  Started program(
+      {"/bin/sh", "-c", "exec " + program_path("hello_signals") + " --children 2 >&" + std::to_string(out[1])});
+  ::close(out[1]);
+  ASSERT_TRUE(wait_until([&] { return children_of(program.pid()).size() == 2; }));
+  program.signal(SIGTERM);
+  EXPECT_EQ(program.wait(), 128 + SIGTERM);
+  EXPECT_THAT(program.left_processes(), IsEmpty());
+  ::close(out[0]);
+}
+
 TEST(HelloSignals, UsesLittleProcessorTime) {
   const auto begin = std::chrono::steady_clock::now();
   Started program({"hello_signals"});  // at its default speed
@@ -384,6 +400,7 @@ TEST(HelloSignals, LosesNoMemoryAndNoDescriptor) {
   const auto checked = run_under_valgrind({"hello_signals", "--period-ms", "100", "--count", "10"});
   EXPECT_EQ(checked.outcome.code, 0);
   EXPECT_THAT(checked.complaints, IsEmpty());
+  EXPECT_THAT(stop_under_valgrind({"hello_signals", "--period-ms", hour}).complaints, IsEmpty());
 }
 
 }  // namespace

@@ -288,6 +288,7 @@ TEST_P(ShmRandom, LosesNoMemoryAndNoDescriptor) {
   EXPECT_EQ(checked.outcome.code, 0);
   EXPECT_EQ(values_handed_over(checked.outcome.out).size(), 50U);
   EXPECT_THAT(checked.complaints, IsEmpty());
+  EXPECT_THAT(stop_under_valgrind(command({"--period-ms", hour})).complaints, IsEmpty());
 }
 
 // ---- which table lists it --------------------------------------------------------------------------------------------

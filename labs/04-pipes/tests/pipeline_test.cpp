@@ -298,6 +298,7 @@ TEST(Pipeline, LeaksNothingUnderValgrind) {
     EXPECT_EQ(checked.outcome.code, 0);
     EXPECT_EQ(checked.complaints, Lines{});
   }
+  EXPECT_EQ(ipc::testing::stop_under_valgrind({"pipeline", "--tag", "yes", "cat"}).complaints, Lines{});
 }
 
 }  // namespace

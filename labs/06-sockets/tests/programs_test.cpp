@@ -343,6 +343,9 @@ TEST_F(Server, AndClientLeakNeitherMemoryNorDescriptors) {
   server.get();
   EXPECT_EQ(hear_from(silent), "error: the last round is over");
   check({"client", "2", "--socket", path}, 1);
+  const auto stopped =
+      ipc::testing::stop_under_valgrind(server_with({}), [&](const Started&) { return std::filesystem::exists(path); });
+  EXPECT_EQ(stopped.complaints, Lines());
 }
 
 }  // namespace

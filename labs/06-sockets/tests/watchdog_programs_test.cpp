@@ -403,6 +403,7 @@ TEST(TheSynthesis, LosesNoMemoryAndNoDescriptorUnderValgrind) {
   EXPECT_EQ(watchdog.wait(), 128 + SIGTERM);
   EXPECT_THAT(valgrind_complaints(logs.path()), IsEmpty());
   EXPECT_THAT(run_under_valgrind({"request", "one", "--socket", socket}).complaints, IsEmpty());
+  EXPECT_THAT(stop_under_valgrind({"dispatcher", "--socket", folder.path("alone")}).complaints, IsEmpty());
 }
 
 }  // namespace

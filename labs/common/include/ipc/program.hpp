@@ -209,12 +209,12 @@ inline int run_program(int argc, char** argv, Program about, const std::function
   ::signal(SIGPIPE, SIG_IGN);
   ::signal(SIGCHLD, SIG_DFL);
   detail::keep_standard_numbers();
+  int signo = 0;
   try {
     po::variables_map values;
     return detail::read_command_line(argc, argv, about, values) ? body(values) : 0;
   } catch (const Stopped& stopped) {
-    detail::die_of(stopped.signo);
-    return 128 + stopped.signo;
+    signo = stopped.signo;  // it dies below, where the exception is gone: so it loses no memory
   } catch (const UsageError& misuse) {
     detail::complain(name, std::string(misuse.what()) + "; see " + name + " --help");
     return 2;
@@ -222,6 +222,8 @@ inline int run_program(int argc, char** argv, Program about, const std::function
     detail::complain(name, failure.what());
     return 1;
   }
+  detail::die_of(signo);
+  return 128 + signo;
 }
 
 }  // namespace ipc
