@@ -130,7 +130,7 @@ demo: ## four processes share memory through page faults: deps, build, dsmexec m
 	@$(MAKE) all
 	@$(BIN)/dsmexec machine_file demo
 
-.PHONY: watch bench
+.PHONY: watch bench sim
 watch: ## the demo and dsmtop side by side in tmux; q ends dsmtop
 	@$(MAKE) deps DEPS='$(DEPS) tmux'
 	@$(MAKE) all
@@ -139,6 +139,13 @@ bench: ## what a page fault costs beside its limit: a table, and build/bench.jso
 	@$(MAKE) deps
 	@$(MAKE) $(BIN)/dsm_bench $(BIN)/dsmexec
 	@$(BIN)/dsm_bench --output $(BUILD)/bench.json
+SEED ?= 1
+COUNT ?= 10000
+PROTOCOL ?= both
+sim: ## random programs over random schedules of the protocols: SEED=1 COUNT=10000 PROTOCOL=msi|migrate|both
+	@$(MAKE) deps
+	@$(MAKE) $(BIN)/dsm_sim
+	@$(BIN)/dsm_sim --seed $(SEED) --count $(COUNT) --protocol $(PROTOCOL)
 
 # ---- verbs: tests ----------------------------------------------------------------------------------------------------
 

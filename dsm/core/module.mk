@@ -1,20 +1,26 @@
-# The coherence protocols, locks and barriers as values; the explorer that walks all their interleavings.
+# The coherence protocols, locks and barriers as values; the explorer that walks all their interleavings, and the
+# simulator that walks random ones of larger worlds.
 
 CORE := dsm/core
 $(eval $(call library,core,$(patsubst %,$(CORE)/%.cpp,coherence state migrate msi sync)))
 $(eval $(call library,explorer,$(patsubst %,$(CORE)/%.cpp,explorer explorer_choices explorer_world explorer_node explorer_ladder explorer_talk explorer_text)))
+$(eval $(call library,simulator,$(patsubst %,$(CORE)/%.cpp,simulator simulator_scenario simulator_world simulator_events)))
+$(eval $(call program,dsm_sim,$(CORE)/simulator_main.cpp,simulator explorer core,-lboost_program_options))
 
 core_tests := $(patsubst %,$(CORE)/%_test.cpp,coherence coherence_race coherence_hold coherence_bad migrate sync sync_walk)
 $(eval $(call test,core_test,$(core_tests),explorer core))
 $(eval $(call test,explorer_test,$(CORE)/explorer_test.cpp,explorer core))
 $(eval $(call test_long,explorer_long_test,$(CORE)/explorer_long_test.cpp,explorer core))
 $(eval $(call test_long,explorer_held_long_test,$(CORE)/explorer_held_long_test.cpp,explorer core))
+$(eval $(call test,simulator_test,$(CORE)/simulator_test.cpp,simulator explorer core))
+$(eval $(call test_long,simulator_long_test,$(CORE)/simulator_long_test.cpp,simulator explorer core))
+$(eval $(call test_long,simulator_migrate_long_test,$(CORE)/simulator_migrate_long_test.cpp,simulator explorer core))
 $(eval $(call test,mutants_test,$(CORE)/mutants_test.cpp))
 
 # ---- seeded bugs: each is the core with one text changed, linked with the tests that must find it ----
 
 MUTANTS := $(BUILD)/mutants
-core_runner := $(call objects,$(core_tests) $(CORE)/explorer_test.cpp)
+core_runner := $(call objects,$(core_tests) $(CORE)/explorer_test.cpp $(CORE)/simulator_test.cpp)
 mutant_files := $(sort $(wildcard $(CORE)/mutants/*.mutant))
 mutant_names := $(patsubst $(CORE)/mutants/%.mutant,%,$(mutant_files))
 
@@ -23,7 +29,7 @@ define link_runner
 	$(Q)$(CXX) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lgtest_main -lgtest
 endef
 
-$(MUTANTS)/sound: $(core_runner) $(call archives,explorer core) | $(MUTANTS)/list
+$(MUTANTS)/sound: $(core_runner) $(call archives,simulator explorer core) | $(MUTANTS)/list
 	$(link_runner)
 
 # NAME, the source file that is changed
@@ -33,7 +39,7 @@ $(MUTANTS)/$(1)/$(2): $(CORE)/mutants/$(1).mutant $(CORE)/mutants/apply $(2) | $
 $(MUTANTS)/$(1)/mutant.o: $(MUTANTS)/$(1)/$(2) $(BUILD)/flags
 	$$(call say,CXX,$$@)
 	$$(Q)$$(CXX) $$(ALL_CXXFLAGS) -MMD -MP -c $$< -o $$@
-$(MUTANTS)/$(1)/runner: $(MUTANTS)/$(1)/mutant.o $(core_runner) $(filter-out $(call objects,$(2)),$(OBJECTS.core)) $(call archives,explorer)
+$(MUTANTS)/$(1)/runner: $(MUTANTS)/$(1)/mutant.o $(core_runner) $(filter-out $(call objects,$(2)),$(OBJECTS.core)) $(call archives,simulator explorer)
 	$$(link_runner)
 -include $(MUTANTS)/$(1)/mutant.d
 $(BUILD)/tests/mutants_test: | $(MUTANTS)/$(1)/runner
