@@ -36,7 +36,7 @@ std::string state_text(const RankSample& rank) {
     case RankState::fault:
       return fmt::format("FAULT {:x}", rank.on_page);
     case RankState::lock:
-      return fmt::format("LOCK {}", rank.on_page);
+      return rank.on_page < 65536 ? fmt::format("LOCK {}", rank.on_page) : "LOCK";  // else it has an address or a name
     case RankState::barrier:
       return fmt::format("BARR {}", rank.on_page);
     case RankState::finalized:

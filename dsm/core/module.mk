@@ -2,7 +2,7 @@
 # simulator that walks random ones of larger worlds.
 
 CORE := dsm/core
-$(eval $(call library,core,$(patsubst %,$(CORE)/%.cpp,coherence state migrate msi sync)))
+$(eval $(call library,core,$(patsubst %,$(CORE)/%.cpp,coherence state migrate msi sync lock semaphore condition)))
 $(eval $(call library,explorer,$(patsubst %,$(CORE)/%.cpp,explorer explorer_choices explorer_world explorer_node explorer_ladder explorer_talk explorer_text)))
 $(eval $(call library,simulator,$(patsubst %,$(CORE)/%.cpp,simulator simulator_scenario simulator_world simulator_events)))
 $(eval $(call program,dsm_sim,$(CORE)/simulator_main.cpp,simulator explorer core,-lboost_program_options))

@@ -2,160 +2,201 @@
 
 #include <cstdio>
 #include <cstdlib>
-#include <vector>
+#include <type_traits>
 
-#include "dsm/core/zeros.hpp"
+#include "dsm/core/sync_state.hpp"
 
 namespace dsm::core {
 
+using Kind = SyncMessage::Kind;
+
+SyncState::SyncState(const SyncConfig& c)
+    : config(c),
+      locks(c.locks),
+      semaphores(c.semaphores),
+      conditions(std::uint32_t{c.nodes} * c.waiters),
+      places(std::size_t{c.nodes} * c.waiters),
+      next_thread(c.waiters),
+      thread_of(c.waiters),
+      questions(c.waiters),
+      sleeps(c.waiters),
+      sleeps_on(c.waiters),
+      arrival_lanes(c.nodes) {}
+
+void SyncState::enqueue(Tail& line, const Place& who) {
+  const auto link = static_cast<std::uint16_t>(std::size_t{who.from} * config.waiters + who.waiter + 1U);
+  Place& mine = places[link - 1U];
+  mine = who;
+  mine.next = line == 0 ? link : std::exchange(places[line - 1U].next, link);
+  line = link;
+}
+
+Place SyncState::dequeue(Tail& line) {
+  const std::uint16_t first = places[line - 1U].next;
+  const Place who = places[first - 1U];
+  if (first == line) {
+    line = 0;
+  } else {
+    places[line - 1U].next = who.next;
+  }
+  places[first - 1U] = Place{};
+  return who;
+}
+
 namespace {
 
-struct Lock {            // at its home
-  std::uint8_t holder;   // node, plus one; 0: free
-  std::uint16_t queue;   // tail of the circular list of those who wait, plus one; 0: nobody
-};
-
-struct LockRequest {  // there is one for every thread of every node: a thread waits for one lock at a time
-  Node from = 0;
-  Lane lane = 0;
-  Waiter waiter = 0;
-  std::uint16_t next = 0;  // plus one; 0: not waiting
-};
-
-using Kind = SyncMessage::Kind;
+// A thread of ours has got the answer to what it asked.
+void finish(SyncState& s, const SyncMessage& answer, SyncActions& out) {
+  if (answer.kind == Kind::lock_tried) return lock_tried(s, answer, out);
+  const Result no = answer.kind == Kind::sem_grant ? Result::busy : Result::full;
+  out.push(Done{answer.waiter, answer.yes ? Result::ok : no});
+}
 
 }  // namespace
 
-struct SyncState {
-  explicit SyncState(const SyncConfig& c)
-      : config(c), locks(c.locks), requests(std::size_t{c.nodes} * c.waiters), wanting(c.waiters), arrival_lanes(c.nodes) {}
+void SyncState::ask(Node to, Lane lane, const SyncMessage& question, SyncActions& out) {
+  questions[question.waiter] = question;
+  out.push(SyncSend{to, lane, question});
+}
 
-  SyncConfig config;
-  Zeros<Lock> locks;
-  std::vector<LockRequest> requests;  // by node and waiter
-  std::vector<LockId> wanting;  // by waiter of this node: the lock it waits for, plus one
-  // the barrier; `arrived` and `arrival_lanes` at node 0 only
-  std::uint64_t round = 1;
-  std::uint64_t arrived = 0;
-  std::vector<Lane> arrival_lanes;
-  bool waiting = false;  // this node has arrived
-  Waiter barrier_waiter = 0;
+void SyncState::answer(const Place& who, const SyncMessage& answer, SyncActions& out) {
+  if (who.from == config.self) return finish(*this, answer, out);
+  out.push(SyncSend{who.from, who.lane, answer});
+}
 
-  [[nodiscard]] Node home(LockId lock) const { return static_cast<Node>(lock % config.nodes); }
-  [[nodiscard]] std::size_t place(Node from, Waiter waiter) const { return std::size_t{from} * config.waiters + waiter; }
-
-  void grant(LockId lock, const LockRequest& to, SyncActions& out) {
-    locks[lock].holder = static_cast<std::uint8_t>(to.from + 1);
-    if (to.from == config.self) {
-      wanting[to.waiter] = 0;
-      out.push(Wake{to.waiter});
-    } else {
-      out.push(SyncSend{to.from, to.lane, SyncMessage{.kind = Kind::lock_grant, .waiter = to.waiter, .lock = lock}});
-    }
-  }
-
-  void want(LockId lock, const LockRequest& request, SyncActions& out) {
-    if (locks[lock].holder == 0) return grant(lock, request, out);
-    const std::size_t index = place(request.from, request.waiter);
-    const auto link = static_cast<std::uint16_t>(index + 1);
-    std::uint16_t& tail = locks[lock].queue;
-    requests[index] = request;
-    requests[index].next = tail == 0 ? link : std::exchange(requests[tail - 1U].next, link);
-    tail = link;
-  }
-
-  // The holder is done: the one that has waited longest is next.
-  void free(LockId lock, SyncActions& out) {
-    std::uint16_t& tail = locks[lock].queue;
-    locks[lock].holder = 0;
-    if (tail == 0) return;
-    const std::uint16_t link = requests[tail - 1U].next;
-    const LockRequest next = requests[link - 1U];
-    if (link == tail) {
-      tail = 0;
-    } else {
-      requests[tail - 1U].next = next.next;
-    }
-    requests[link - 1U] = LockRequest{};
-    grant(lock, next, out);
-  }
-
-  void arrive(Node from, Lane lane, SyncActions& out) {
-    arrived |= std::uint64_t{1} << from;
-    arrival_lanes[from] = lane;
-    const std::uint64_t all = config.nodes == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << config.nodes) - 1;
-    if (arrived != all) return;
-    arrived = 0;
-    for (Node n = 1; n < config.nodes; ++n) {
-      out.push(SyncSend{n, arrival_lanes[n], SyncMessage{.kind = Kind::barrier_go, .round = round}});
-    }
-    ++round;
-    waiting = false;
-    out.push(Wake{barrier_waiter});
-  }
-};
+// ---- the barrier ----
 
 namespace {
 
-bool valid_lock_grant(const SyncState& s, const SyncReceived& r) {
-  return s.home(r.msg.lock) == r.from && r.msg.waiter < s.config.waiters && s.wanting[r.msg.waiter] == r.msg.lock + 1;
+void all_arrived(SyncState& s, SyncActions& out) {
+  s.arrived = 0;
+  for (Node n = 1; n < s.config.nodes; ++n) {
+    out.push(SyncSend{n, s.arrival_lanes[n], SyncMessage{.kind = Kind::barrier_go, .number = s.round}});
+  }
+  ++s.round;
+  s.at_barrier = false;
+  out.push(Done{s.barrier_waiter});
+}
+
+void arrive(SyncState& s, Node from, Lane lane, SyncActions& out) {
+  s.arrived |= std::uint64_t{1} << from;
+  s.arrival_lanes[from] = lane;
+  const std::uint64_t all = s.config.nodes == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << s.config.nodes) - 1;
+  if (s.arrived == all) all_arrived(s, out);
+}
+
+// ---- what peers say ----
+
+bool question_ok(const SyncState& s, const SyncReceived& r) {
+  const SyncMessage& m = r.msg;
+  if (m.kind == Kind::barrier_arrive) {
+    return s.config.self == 0 && m.number == s.round && (s.arrived & (std::uint64_t{1} << r.from)) == 0;
+  }
+  if (m.kind == Kind::lock_try) return lock_ok(s, r);
+  if (!s.is_home(m.key) || m.waiter >= s.config.waiters || s.place(r.from, m.waiter).next != 0) return false;
+  if (m.kind == Kind::sem_want || m.kind == Kind::sem_post) return s.semaphores.find(m.key) != nullptr;
+  return true;
+}
+
+bool answer_ok(const SyncState& s, const SyncReceived& r) {
+  const SyncMessage& m = r.msg;
+  if (m.kind == Kind::barrier_go) return r.from == 0 && s.at_barrier && m.number == s.round;
+  if (m.waiter >= s.config.waiters || (m.kind == Kind::lock_tried && !lock_ok(s, r))) return false;
+  const SyncMessage& asked = s.questions[m.waiter];
+  return is_question(asked.kind) && asked.kind != Kind::barrier_arrive && s.home(m.key) == r.from &&
+         asked.key == m.key && static_cast<unsigned>(asked.kind) + 1U == static_cast<unsigned>(m.kind);
 }
 
 bool valid(const SyncState& s, const SyncReceived& r) {
   if (r.from >= s.config.nodes || r.from == s.config.self) return false;
-  const SyncMessage& m = r.msg;
+  if (r.msg.kind > Kind::cond_wake) return false;
+  if (r.msg.kind == Kind::cond_signal) return s.is_home(r.msg.key);
+  if (r.msg.kind == Kind::cond_wake) return cond_wake_ok(s, r);
+  if (r.msg.kind > Kind::cond_queued) return lock_ok(s, r);
+  return is_question(r.msg.kind) ? question_ok(s, r) : answer_ok(s, r);
+}
+
+// At the home, be it asked by another node or by ourselves.
+void asked(SyncState& s, const SyncMessage& m, const Place& who, SyncActions& out) {
   switch (m.kind) {
-    case Kind::lock_want:
-      return m.lock < s.config.locks && s.home(m.lock) == s.config.self && m.waiter < s.config.waiters &&
-             s.requests[s.place(r.from, m.waiter)].next == 0;
-    case Kind::lock_grant: return m.lock < s.config.locks && valid_lock_grant(s, r);
-    case Kind::lock_free:
-      return m.lock < s.config.locks && s.home(m.lock) == s.config.self && s.locks[m.lock].holder == r.from + 1;
     case Kind::barrier_arrive:
-      return s.config.self == 0 && m.round == s.round && (s.arrived & (std::uint64_t{1} << r.from)) == 0;
-    case Kind::barrier_go: return r.from == 0 && s.waiting && m.round == s.round;
+      return arrive(s, who.from, who.lane, out);
+    case Kind::lock_try:
+      return lock_try_here(s, m.key, who, out);
+    case Kind::sem_open:
+      return sem_open(s, m, who, out);
+    case Kind::sem_want:
+      return sem_want(s, m, who, out);
+    case Kind::sem_post:
+      return sem_post(s, m, who, out);
+    default:
+      return cond_wait(s, m.key, who, out);
   }
-  return false;
 }
 
 void received(SyncState& s, const SyncReceived& r, SyncActions& out) {
   if (!valid(s, r)) return out.push(Abort{Abort::Why::bad_message, r.from});
-  switch (r.msg.kind) {
-    case Kind::lock_want: return s.want(r.msg.lock, LockRequest{.from = r.from, .lane = r.lane, .waiter = r.msg.waiter}, out);
-    case Kind::lock_grant: s.wanting[r.msg.waiter] = 0; return out.push(Wake{r.msg.waiter});
-    case Kind::lock_free: return s.free(r.msg.lock, out);
-    case Kind::barrier_arrive: return s.arrive(r.from, r.lane, out);
-    case Kind::barrier_go:
-      s.waiting = false;
-      ++s.round;
-      return out.push(Wake{s.barrier_waiter});
+  const SyncMessage& m = r.msg;
+  if (is_question(m.kind)) {
+    const bool attempt = m.attempt || m.kind == Kind::lock_try;
+    return asked(s, m, Place{.from = r.from, .lane = r.lane, .waiter = m.waiter, .attempt = attempt}, out);
   }
+  if (m.kind == Kind::barrier_go) {
+    s.at_barrier = false;
+    ++s.round;
+    return out.push(Done{s.barrier_waiter});
+  }
+  if (m.kind == Kind::cond_signal) return cond_signal(s, m.key, m.all, out);
+  if (m.kind == Kind::cond_wake) return cond_wake(s, m.waiter, out);
+  if (m.kind > Kind::cond_queued) return lock_received(s, r, out);
+  s.questions[m.waiter] = SyncMessage{};
+  finish(s, m, out);
 }
 
-void want(SyncState& s, const LockWant& w, SyncActions& out) {
-  s.wanting[w.waiter] = w.lock + 1;
-  const Node home = s.home(w.lock);
-  if (home == s.config.self) return s.want(w.lock, LockRequest{.from = home, .lane = w.lane, .waiter = w.waiter}, out);
-  out.push(SyncSend{home, w.lane, SyncMessage{.kind = Kind::lock_want, .waiter = w.waiter, .lock = w.lock}});
-}
+// ---- what our own threads want ----
 
-void free(SyncState& s, const LockFree& f, SyncActions& out) {
-  const Node home = s.home(f.lock);
-  if (home == s.config.self) return s.free(f.lock, out);
-  out.push(SyncSend{home, 0, SyncMessage{.kind = Kind::lock_free, .lock = f.lock}});
-}
+struct Begin {
+  SyncState& s;
+  SyncActions& out;
 
-void arrive(SyncState& s, const BarrierArrive& a, SyncActions& out) {
-  s.waiting = true;
-  s.barrier_waiter = a.waiter;
-  if (s.config.self == 0) return s.arrive(0, a.lane, out);
-  out.push(SyncSend{0, a.lane, SyncMessage{.kind = Kind::barrier_arrive, .round = s.round}});
-}
+  void operator()(const SyncReceived& r) const { received(s, r, out); }
+  void operator()(const LockWant& e) const { lock_want(s, e, out); }
+  void operator()(const LockTry& e) const { lock_try(s, e, out); }
+  void operator()(const LockFree& e) const { lock_free(s, e.key, out); }
+  void operator()(const SemOpen& e) const {
+    begin(e.lane, {.kind = Kind::sem_open, .waiter = e.waiter, .key = e.key, .number = e.value});
+  }
+  void operator()(const SemWait& e) const {
+    begin(e.lane, {.kind = Kind::sem_want, .attempt = e.attempt, .waiter = e.waiter, .key = e.key});
+  }
+  void operator()(const SemPost& e) const { begin(e.lane, {.kind = Kind::sem_post, .waiter = e.waiter, .key = e.key}); }
+  void operator()(const CondWait& e) const {
+    s.sleeps[e.waiter] = Sleep::queued;
+    s.sleeps_on[e.waiter] = e.key;
+    begin(e.lane, {.kind = Kind::cond_wait, .waiter = e.waiter, .key = e.key});
+  }
+  void operator()(const CondSleep& e) const { cond_sleep(s, e.waiter, out); }
+  void operator()(const CondSignal& e) const {
+    if (s.is_home(e.key)) return cond_signal(s, e.key, e.all, out);
+    out.push(SyncSend{s.home(e.key), 0, SyncMessage{.kind = Kind::cond_signal, .all = e.all, .key = e.key}});
+  }
+  void operator()(const BarrierArrive& e) const {
+    s.at_barrier = true;
+    s.barrier_waiter = e.waiter;
+    if (s.config.self == 0) return arrive(s, 0, e.lane, out);
+    out.push(SyncSend{0, e.lane, SyncMessage{.kind = Kind::barrier_arrive, .number = s.round}});
+  }
+  void begin(Lane lane, const SyncMessage& m) const {
+    const Node home = s.home(m.key);
+    if (home != s.config.self) return s.ask(home, lane, m, out);
+    asked(s, m, Place{.from = home, .lane = lane, .waiter = m.waiter, .attempt = m.attempt}, out);
+  }
+};
 
 }  // namespace
 
 void SyncActions::push(const SyncAction& action) {
-  if (size_ == capacity) {
+  if (size_ == list_.size()) {
     std::fputs("dsm: core: more actions in one step than its bound allows\n", stderr);
     std::abort();
   }
@@ -172,32 +213,86 @@ Sync::Sync(Sync&&) noexcept = default;
 Sync& Sync::operator=(Sync&&) noexcept = default;
 Sync::~Sync() = default;
 
-void Sync::step(const SyncEvent& event, SyncActions& out) {
-  SyncState& s = *state_;
-  if (const auto* r = std::get_if<SyncReceived>(&event)) return received(s, *r, out);
-  if (const auto* w = std::get_if<LockWant>(&event)) return want(s, *w, out);
-  if (const auto* f = std::get_if<LockFree>(&event)) return free(s, *f, out);
-  arrive(s, std::get<BarrierArrive>(event), out);
+void Sync::step(const SyncEvent& event, SyncActions& out) { std::visit(Begin{*state_, out}, event); }
+
+Thread Sync::holder(Key key) const {
+  const Lock* lock = state_->locks.find(key);
+  return lock == nullptr ? 0 : lock->owner;
 }
 
+std::uint32_t Sync::locks_in_use() const { return state_->locks.size(); }
+
+// ---- digest ----
+
+namespace {
+
+class Hash {  // FNV-1a, over words
+ public:
+  void add(std::uint64_t value) { value_ = (value_ ^ value) * 0x100000001b3U; }
+  [[nodiscard]] std::uint64_t value() const { return value_ ^ value_ >> 29U; }
+
+ private:
+  std::uint64_t value_ = 0xcbf29ce484222325U;
+};
+
+void add_line(Hash& hash, const SyncState& s, Tail line) {
+  std::uint16_t link = line;
+  if (line != 0) do {
+      link = s.places[link - 1U].next;
+      const Place& place = s.places[link - 1U];
+      hash.add(std::uint64_t{link} << 16U | std::uint64_t{place.lane} << 1U | (place.attempt ? 1U : 0U));
+    } while (link != line);
+  hash.add(0);
+}
+
+void add_threads(Hash& hash, const SyncState& s, Tail list) {
+  std::uint16_t link = list;
+  if (list != 0) do {
+      link = s.next_thread[link - 1U];
+      hash.add(std::uint64_t{link} << 32U | s.thread_of[link - 1U]);
+    } while (link != list);
+  hash.add(0);
+}
+
+}  // namespace
+
+// The order of a table's entries depends on its history, and does not count: their hashes are summed.
 std::uint64_t Sync::digest() const {
   const SyncState& s = *state_;
-  std::uint64_t hash = 0xcbf29ce484222325U;  // FNV-1a
-  const auto add = [&hash](std::uint64_t value) { hash = (hash ^ value) * 0x100000001b3U; };
-  for (LockId lock = 0; lock < s.config.locks; ++lock) {
-    add(s.locks[lock].holder);
-    const std::uint16_t tail = s.locks[lock].queue;
-    if (tail == 0) continue;
-    std::uint16_t link = tail;
-    do {
-      link = s.requests[link - 1U].next;
-      add(std::uint64_t{s.requests[link - 1U].from} << 16U | s.requests[link - 1U].waiter);
-    } while (link != tail);
+  std::uint64_t sum = 0;
+  s.locks.for_each([&](const Lock& lock) {
+    Hash hash;
+    hash.add(lock.key);
+    hash.add(std::uint64_t{lock.owner} << 32U | std::uint64_t{lock.before} << 16U | lock.next);
+    hash.add((lock.here ? 1U : 0U) | (lock.asked ? 2U : 0U) | (lock.asking ? 4U : 0U) | unsigned{lock.last} << 8U);
+    add_threads(hash, s, lock.threads);
+    add_threads(hash, s, lock.tries);
+    add_line(hash, s, lock.line);
+    sum += hash.value();
+  });
+  s.semaphores.for_each([&](const Semaphore& semaphore) {
+    Hash hash;
+    hash.add(~semaphore.key);
+    hash.add(semaphore.value);
+    add_line(hash, s, semaphore.line);
+    sum += hash.value();
+  });
+  s.conditions.for_each([&](const Condition& condition) {
+    Hash hash;
+    hash.add(condition.key ^ 0x5555555555555555U);
+    add_line(hash, s, condition.line);
+    sum += hash.value();
+  });
+  Hash hash;
+  hash.add(sum);
+  for (Waiter w = 0; w < s.config.waiters; ++w) {
+    const SyncMessage& asked = s.questions[w];
+    hash.add(asked.key << 8U | static_cast<unsigned>(asked.kind));
+    hash.add(s.sleeps[w] == Sleep::awake ? 0 : s.sleeps_on[w] << 8U | static_cast<unsigned>(s.sleeps[w]));
   }
-  for (const LockId lock : s.wanting) add(lock);
-  add(s.round << 1U | (s.waiting ? 1U : 0U));
-  add(s.arrived);
-  return hash;
+  hash.add(s.round << 1U | (s.at_barrier ? 1U : 0U));
+  hash.add(s.arrived);
+  return hash.value();
 }
 
 }  // namespace dsm::core

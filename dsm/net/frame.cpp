@@ -9,14 +9,19 @@ using core::Access;
 using core::Message;
 using core::SyncMessage;
 
-// FrameHeader::flags of a coherence frame; all other bits, and all bits of a sync frame, are zero.
+// FrameHeader::flags of a coherence frame, and of a sync frame; all other bits are zero.
 constexpr std::uint8_t flag_carries_page = 1;
 constexpr std::uint8_t flag_have = 2;
 constexpr std::uint8_t flag_prefetch = 4;
 constexpr std::uint8_t flags_defined = flag_carries_page | flag_have | flag_prefetch;
+constexpr std::uint8_t flag_yes = 1;
+constexpr std::uint8_t flag_attempt = 2;
+constexpr std::uint8_t flag_all = 4;
+constexpr std::uint8_t flag_full = 8;
+constexpr std::uint8_t sync_flags_defined = flag_yes | flag_attempt | flag_all | flag_full;
 
 constexpr auto last_message = static_cast<std::uint8_t>(Message::Kind::write_back);
-constexpr auto last_sync_message = static_cast<std::uint8_t>(SyncMessage::Kind::barrier_go);
+constexpr auto last_sync_message = static_cast<std::uint8_t>(SyncMessage::Kind::cond_wake);
 constexpr auto last_access = static_cast<std::uint8_t>(Access::write);
 
 }  // namespace
@@ -38,9 +43,12 @@ FrameHeader encode(const SyncMessage& message) noexcept {
   FrameHeader header{};
   header.kind = static_cast<std::uint8_t>(FrameKind::sync);
   header.op = static_cast<std::uint8_t>(message.kind);
-  header.page = message.lock;
+  header.flags = static_cast<std::uint8_t>((message.yes ? flag_yes : 0) | (message.attempt ? flag_attempt : 0) |
+                                           (message.all ? flag_all : 0) | (message.full ? flag_full : 0));
+  header.page = message.node;
   header.seq = message.waiter;
-  header.a = message.round;
+  header.a = message.key;
+  header.b = message.number;
   return header;
 }
 
@@ -63,14 +71,19 @@ bool decode(const FrameHeader& header, std::size_t page_size, Message& out) noex
 
 bool decode(const FrameHeader& header, SyncMessage& out) noexcept {
   if (header.kind != static_cast<std::uint8_t>(FrameKind::sync) || header.op > last_sync_message ||
-      header.access != 0 || header.flags != 0 || header.length != 0 || header.b != 0 ||
-      header.seq > std::numeric_limits<core::Waiter>::max()) {
+      header.access != 0 || (header.flags & ~sync_flags_defined) != 0 || header.length != 0 ||
+      header.page > std::numeric_limits<core::Node>::max() || header.seq > std::numeric_limits<core::Waiter>::max()) {
     return false;
   }
   out.kind = static_cast<SyncMessage::Kind>(header.op);
+  out.yes = (header.flags & flag_yes) != 0;
+  out.attempt = (header.flags & flag_attempt) != 0;
+  out.all = (header.flags & flag_all) != 0;
+  out.full = (header.flags & flag_full) != 0;
   out.waiter = static_cast<core::Waiter>(header.seq);
-  out.lock = header.page;
-  out.round = header.a;
+  out.node = static_cast<core::Node>(header.page);
+  out.key = header.a;
+  out.number = header.b;
   return true;
 }
 

@@ -27,10 +27,10 @@ struct FrameHeader {
   std::uint8_t op;                        // Message::Kind, SyncMessage::Kind; free for other kinds
   std::uint8_t access;                    // core::Access
   std::uint8_t flags;                     // see frame.cpp
-  boost::endian::little_uint32_t page;    // page, or lock id
+  boost::endian::little_uint32_t page;    // page; SyncMessage::node
   boost::endian::little_uint32_t seq;     // Seq, or waiter
-  boost::endian::little_uint64_t a;       // barrier round; rank; stream
-  boost::endian::little_uint64_t b;
+  boost::endian::little_uint64_t a;       // SyncMessage::key; rank; stream
+  boost::endian::little_uint64_t b;       // SyncMessage::number
 };
 static_assert(sizeof(FrameHeader) == 32);
 

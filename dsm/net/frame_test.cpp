@@ -36,13 +36,23 @@ TEST(Frame, EveryCoherenceMessageComesBackAsItWas) {
 }
 
 TEST(Frame, EverySyncMessageComesBackAsItWas) {
-  for (int kind = 0; kind <= static_cast<int>(SyncMessage::Kind::barrier_go); ++kind) {
-    const SyncMessage message{static_cast<SyncMessage::Kind>(kind), 65535, 0x89abcdef, 0x0123456789abcdef};
-    const FrameHeader header = encode(message);
-    EXPECT_EQ(header.length, 0u);
-    SyncMessage back;
-    ASSERT_TRUE(decode(header, back));
-    EXPECT_EQ(back, message);
+  for (int kind = 0; kind <= static_cast<int>(SyncMessage::Kind::cond_wake); ++kind) {
+    for (unsigned flags = 0; flags < 16; ++flags) {
+      const SyncMessage message{.kind = static_cast<SyncMessage::Kind>(kind),
+                                .yes = (flags & 1U) != 0,
+                                .attempt = (flags & 2U) != 0,
+                                .all = (flags & 4U) != 0,
+                                .full = (flags & 8U) != 0,
+                                .waiter = 65535,
+                                .node = 255,
+                                .key = 0xfedcba9876543210,
+                                .number = 0x0123456789abcdef};
+      const FrameHeader header = encode(message);
+      EXPECT_EQ(header.length, 0u);
+      SyncMessage back;
+      ASSERT_TRUE(decode(header, back));
+      EXPECT_EQ(back, message);
+    }
   }
 }
 
@@ -84,7 +94,7 @@ TEST(Frame, RefusesMalformedCoherenceMessages) {
 }
 
 TEST(Frame, RefusesMalformedSyncMessages) {
-  const FrameHeader good = encode(SyncMessage{SyncMessage::Kind::lock_want, 3, 5, 0});
+  const FrameHeader good = encode(SyncMessage{.kind = SyncMessage::Kind::lock_want, .waiter = 3, .key = 5});
   SyncMessage out;
   ASSERT_TRUE(decode(good, out));
   const auto refused = [&](auto spoil) {
@@ -93,12 +103,12 @@ TEST(Frame, RefusesMalformedSyncMessages) {
     return !decode(bad, out);
   };
   EXPECT_TRUE(refused([](FrameHeader& h) { h.kind = static_cast<std::uint8_t>(FrameKind::coherence); }));
-  EXPECT_TRUE(refused([](FrameHeader& h) { h.op = 5; }));
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.op = static_cast<std::uint8_t>(SyncMessage::Kind::cond_wake) + 1; }));
   EXPECT_TRUE(refused([](FrameHeader& h) { h.access = 1; }));
-  EXPECT_TRUE(refused([](FrameHeader& h) { h.flags = 1; }));
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.flags = 16; }));
   EXPECT_TRUE(refused([](FrameHeader& h) { h.length = 1; }));
   EXPECT_TRUE(refused([](FrameHeader& h) { h.seq = 65536; }));
-  EXPECT_TRUE(refused([](FrameHeader& h) { h.b = 1; }));
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.page = 256; }));
 }
 
 }  // namespace

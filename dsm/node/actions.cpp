@@ -34,7 +34,8 @@ void Node::carry_out(Errand& errand) noexcept {
     } else if (const auto* woken = std::get_if<core::Wake>(&action)) {
       wake(woken->who, errand);
     } else if (const auto* timer = std::get_if<core::Timer>(&action)) {
-      const itimerspec when{{}, {static_cast<time_t>(timer->at / 1000000), static_cast<long>(timer->at % 1000000) * 1000 + 1}};
+      const itimerspec when{
+          {}, {static_cast<time_t>(timer->at / 1000000), static_cast<long>(timer->at % 1000000) * 1000 + 1}};
       ::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr);
     } else if (const auto* abort = std::get_if<core::Abort>(&action)) {
       errand.failed = true;
@@ -47,12 +48,11 @@ void Node::carry_out(Errand& errand) noexcept {
 void Node::carry_out_sync(Errand& errand) noexcept {
   for (const core::SyncAction& action : sync_actions_) {
     if (const auto* send_action = std::get_if<core::SyncSend>(&action)) {
-      using Kind = core::SyncMessage::Kind;
-      const Kind kind = send_action->msg.kind;
-      const bool request = kind == Kind::lock_want || kind == Kind::barrier_arrive;
+      const bool request = core::is_question(send_action->msg.kind);
       send(send_action->to, send_action->lane, request, net::encode(send_action->msg), nullptr, errand);
-    } else if (const auto* woken = std::get_if<core::Wake>(&action)) {
-      wake(woken->who, errand);
+    } else if (const auto* done = std::get_if<core::Done>(&action)) {
+      seats_[done->who].result = done->result;
+      wake(done->who, errand);
     } else if (const auto* abort = std::get_if<core::Abort>(&action)) {
       errand.failed = true;
       errand.failure = *abort;
@@ -128,7 +128,8 @@ void Node::publish(core::Page page) noexcept {
 
 void Node::declare_lost(core::Abort why) noexcept {
   if (lost_.exchange(true, std::memory_order_acq_rel)) return;
-  tell({why.why == core::Abort::Why::peer_lost ? net::Report::Phase::lost_peer : net::Report::Phase::bad_peer, why.who});
+  tell(
+      {why.why == core::Abort::Why::peer_lost ? net::Report::Phase::lost_peer : net::Report::Phase::bad_peer, why.who});
   for (Seat& seat : seats_) seat.gate.nudge();
   seats_left_.fetch_add(1, std::memory_order_release);
   futex_wake(seats_left_, std::numeric_limits<int>::max());

@@ -1,4 +1,4 @@
-// The C API of <dsm/dsm.h>: one job per process, made by dsm_init and unmade by dsm_finalize.
+// The C API of <dsm/dsm.h>: one job per process, made by dsm_init and unmade by dsm_finalize. (Its locks: api_sync.cpp.)
 #include <dsm/dsm.h>
 #include <pthread.h>
 #include <unistd.h>
@@ -14,7 +14,7 @@
 #include <system_error>
 
 #include "dsm/net/mesh.hpp"
-#include "dsm/node/node.hpp"
+#include "dsm/node/job.hpp"
 #include "dsm/pager/sigsegv.hpp"
 #include "ipc/error.hpp"
 #include "ipc/spawn.hpp"
@@ -24,19 +24,13 @@ int DSM_NODE_NUM = 1;
 
 namespace {
 
+using dsm::node::Job;
 using dsm::node::Node;
-
-struct Job {
-  std::unique_ptr<dsm::telemetry::Publisher> publisher;
-  std::unique_ptr<Node> node;
-  std::unique_ptr<dsm::pager::Pager> pager;
-  std::size_t allocated = 0;  // bytes from the base; dsm_alloc is collective, so one thread changes it
-};
 
 enum class Phase { before, joined, finalized };
 Phase phase = Phase::before;
 // Leaked when the program ends without dsm_finalize: threads may still be using it then.
-Job* job = nullptr;
+Job*& job = dsm::node::current_job;
 
 constexpr std::size_t lone_size = std::size_t{1} << 30U;  // of a job of one rank that nobody configured
 constexpr std::chrono::milliseconds join_patience{60000};
@@ -56,7 +50,8 @@ bool number_from(const char* variable, int& out) {
 dsm::net::JobKey take_key() {
   int fd = -1;
   if (!number_from(dsm::net::key_fd_variable, fd)) {
-    throw std::runtime_error("the job's key is missing: only a program that dsmexec started itself can join, and only once");
+    throw std::runtime_error(
+        "the job's key is missing: only a program that dsmexec started itself can join, and only once");
   }
   ::unsetenv(dsm::net::key_fd_variable);
   const ipc::Fd pipe(fd);
@@ -97,8 +92,9 @@ std::unique_ptr<Job> make_job() {
   const std::size_t size = options.pages * options.page_size;
 
   auto made = std::make_unique<Job>();
-  made->publisher = std::make_unique<dsm::telemetry::Publisher>(
-      static_cast<std::uint32_t>(mesh.rank), static_cast<std::uint32_t>(ranks), welcome.page_size, options.pages, welcome.protocol);
+  made->publisher = std::make_unique<dsm::telemetry::Publisher>(static_cast<std::uint32_t>(mesh.rank),
+                                                                static_cast<std::uint32_t>(ranks), welcome.page_size,
+                                                                options.pages, welcome.protocol);
   made->node = std::make_unique<Node>(std::move(mesh), options, *made->publisher);
   made->pager = std::make_unique<dsm::pager::SigsegvPager>(size, options.page_size, *made->node);
   made->node->start(*made->pager);
@@ -112,15 +108,13 @@ void forget_in_child() {
   DSM_NODE_NUM = 1;
 }
 
-int result(int error) {
-  if (error == 0) return 0;
-  errno = error;
-  return -1;
-}
-
 }  // namespace
 
+Job* dsm::node::current_job = nullptr;
+
 extern "C" {
+
+using dsm::node::result;
 
 char* dsm_init(int, char**) {
   if (phase != Phase::before) {
@@ -136,7 +130,8 @@ char* dsm_init(int, char**) {
     errno = e.code().value();
     return nullptr;
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "dsm: rank %s: no memory for the tables of the region; ask for a smaller one with --size\n", rank == nullptr ? "0" : rank);
+    std::fprintf(stderr, "dsm: rank %s: no memory for the tables of the region; ask for a smaller one with --size\n",
+                 rank == nullptr ? "0" : rank);
     errno = ENOMEM;
     return nullptr;
   } catch (const std::exception& e) {
@@ -179,13 +174,6 @@ void* dsm_alloc(size_t bytes) {
   job->allocated += (bytes + page - 1) / page * page;
   return block;
 }
-
-int dsm_barrier(void) {
-  return result(job == nullptr ? ENOTCONN : job->node->barrier());
-}
-
-int dsm_lock(unsigned id) { return result(job == nullptr ? ENOTCONN : job->node->acquire(id)); }
-int dsm_unlock(unsigned id) { return result(job == nullptr ? ENOTCONN : job->node->release(id)); }
 
 int dsm_stats(struct dsm_stats* out) {
   if (job == nullptr) return result(ENOTCONN);

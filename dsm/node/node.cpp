@@ -31,6 +31,10 @@ core::Config core_config(const net::Mesh& mesh, const Node::Options& options, st
                       .absence = 500 * options.hold};
 }
 
+core::SyncConfig sync_config(const net::Mesh& mesh, std::size_t ranks) {
+  return core::SyncConfig{.self = static_cast<core::Node>(mesh.rank), .nodes = static_cast<std::uint8_t>(ranks)};
+}
+
 }  // namespace
 
 Node::Node(net::Mesh mesh, const Options& options, telemetry::Publisher& publisher)
@@ -40,13 +44,14 @@ Node::Node(net::Mesh mesh, const Options& options, telemetry::Publisher& publish
       all_signals_(ipc::all_signals()),
       publisher_(publisher),
       core_(core_config(mesh_, options, static_cast<std::size_t>(ranks_))),
-      sync_(core::SyncConfig{.self = static_cast<core::Node>(mesh_.rank), .nodes = static_cast<std::uint8_t>(ranks_)}),
+      sync_(sync_config(mesh_, static_cast<std::size_t>(ranks_))),
+      sync_actions_(sync_config(mesh_, static_cast<std::size_t>(ranks_))),
       access_(options.pages),
-      lock_owners_(core::SyncConfig{}.locks),
       epoll_(ipc::check(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
       timer_(ipc::check(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK), "timerfd_create")),
       stop_(ipc::check(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK), "eventfd")) {
-  if (mesh_.welcome.lanes > max_lanes) throw std::runtime_error("the job asks for more call lanes than this libdsm has");
+  if (mesh_.welcome.lanes > max_lanes)
+    throw std::runtime_error("the job asks for more call lanes than this libdsm has");
   for (auto& word : seats_free_) word.store(~std::uint64_t{0}, std::memory_order_relaxed);
   lanes_free_.store(ranks_ > 1 ? ((1U << mesh_.welcome.lanes) - 1U) << 1U : 0U, std::memory_order_relaxed);
   add_to_poll_set(epoll_.get(), timer_.get(), timer_mark);
@@ -90,7 +95,10 @@ void Node::finalize() {
   barrier();
   for (const auto& word : seats_free_) {
     if (~word.load(std::memory_order_acquire) == 0) continue;
-    std::fprintf(stderr, "dsm: rank %d: dsm_finalize while another thread still uses the region or waits in a dsm_ call; join it first\n", mesh_.rank);
+    std::fprintf(stderr,
+                 "dsm: rank %d: dsm_finalize while another thread still uses the region or waits in a dsm_ call; join "
+                 "it first\n",
+                 mesh_.rank);
     std::abort();
   }
   Errand errand;

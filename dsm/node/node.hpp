@@ -52,9 +52,9 @@ class Node final : public pager::FaultSink {
   struct Options {
     core::Protocol protocol = core::Protocol::msi;
     std::size_t pages = 0;
-    std::size_t page_size = 0;     // bytes
+    std::size_t page_size = 0;  // bytes
     core::Micros hold = 100;
-    net::Patience patience{};      // of a thread that waits for its answer
+    net::Patience patience{};  // of a thread that waits for its answer
   };
 
   // `mesh`: without links for a job of one rank. `publisher` outlives the node. Throws std::system_error.
@@ -70,10 +70,16 @@ class Node final : public pager::FaultSink {
   // Makes the page accessible to this thread's next try. All signals are blocked. async-signal-safe: yes.
   void on_fault(core::Page page, core::Access want, std::uintptr_t pc) noexcept override;
 
-  // 0, or an errno: EINVAL (no such id), EDEADLK (held by this thread), EPERM (not held by this thread),
-  // EAGAIN (too many threads of this rank wait).
-  int acquire(core::LockId id) noexcept;
-  int release(core::LockId id) noexcept;
+  // All return 0 or an errno. EAGAIN: too many threads of this rank wait already.
+  int acquire(core::Key lock) noexcept;      // EDEADLK: held by this thread; ENOLCK: no room for another lock
+  int try_acquire(core::Key lock) noexcept;  // and EBUSY: somebody holds it, or waits for it
+  int release(core::Key lock) noexcept;      // EPERM: not held by this thread
+  // Lets go of the lock, waits for a signal, and takes the lock again. EPERM: not held by this thread.
+  int cond_wait(core::Key condition, core::Key lock) noexcept;
+  int cond_signal(core::Key condition, bool all) noexcept;
+  int sem_open(core::Key semaphore, std::uint64_t value) noexcept;  // ENOSPC: no room for another semaphore
+  int sem_wait(core::Key semaphore, bool attempt) noexcept;         // EBUSY: it is 0, and this was an attempt
+  int sem_post(core::Key semaphore) noexcept;
   int barrier() noexcept;  // EBUSY: another thread of this rank is in it
 
   // A barrier, then goodbyes: returns when all ranks have said theirs, and the service thread has ended. Should one never
@@ -91,9 +97,10 @@ class Node final : public pager::FaultSink {
   // A thread that waits: for a page, a lock, a barrier. Taken from and given back to a bitmap, without the lock.
   struct Seat {
     Gate gate;
-    core::Page page = 0;     // lock_
-    bool asking = false;     // lock_: the want that was sent is this thread's
-    bool away = false;       // lock_: woken, but not yet back in the application
+    core::Page page = 0;    // lock_
+    bool asking = false;    // lock_: the want that was sent is this thread's
+    bool away = false;      // lock_: woken, but not yet back in the application
+    core::Result result{};  // lock_ until the gate opens: of what it waited for in the sync core
   };
 
   struct Port {  // a channel on which several threads send
@@ -101,24 +108,24 @@ class Node final : public pager::FaultSink {
     FutexLock sending;
     core::Node peer = 0;
     core::Lane lane = 0;
-    std::uint32_t index = 0;       // in ports_
-    bool gone = false;             // service thread only: end of file seen
+    std::uint32_t index = 0;                   // in ports_
+    bool gone = false;                         // service thread only: end of file seen
     std::atomic<bool> watching_output{false};  // written under sending: the poll set watches for room to send
   };
 
   // What the thread that stepped a core must do after it has let go of the lock.
   struct Errand {
-    core::Waiter self = core::max_waiters;   // its own seat, if it waits
-    core::Lane lane = 0;                     // its call lane; 0: none
-    const void* body = nullptr;              // of the message just received
-    bool in_place = false;                   // that body is in the frame already
-    std::uint64_t calls = 0;                 // peers it must call on its lane
-    std::array<Port*, 8> ports{};            // with something to send
+    core::Waiter self = core::max_waiters;  // its own seat, if it waits
+    core::Lane lane = 0;                    // its call lane; 0: none
+    const void* body = nullptr;             // of the message just received
+    bool in_place = false;                  // that body is in the frame already
+    std::uint64_t calls = 0;                // peers it must call on its lane
+    std::array<Port*, 8> ports{};           // with something to send
     std::size_t port_count = 0;
-    bool all_ports = false;                  // more than the list holds
-    bool in_handler = false;                 // all signals are blocked already
-    bool failed = false;                     // the core has said ...
-    core::Abort failure{};                   // ... this
+    bool all_ports = false;   // more than the list holds
+    bool in_handler = false;  // all signals are blocked already
+    bool failed = false;      // the core has said ...
+    core::Abort failure{};    // ... this
   };
 
   // All signals blocked, so that a port's lock or lock_ may be taken.
@@ -145,6 +152,16 @@ class Node final : public pager::FaultSink {
     int before_ = 0;
   };
 
+  // the thread that waits for other threads (sync.cpp)
+  [[nodiscard]] static core::Thread this_thread() noexcept;
+  // Waits in the sync core for what `begin_with(errand)` begins, which says whether there is anything to wait for.
+  template <class Begin>
+  core::Result wait_for_sync(telemetry::RankState state, std::uint64_t on, Errand& errand,
+                             const Begin& begin_with) noexcept;
+  template <class Event>
+  int ask(telemetry::RankState state, core::Key key, Event event, int error) noexcept;
+  int take(core::Key lock, bool attempt) noexcept;
+
   // the thread that waits (wait.cpp)
   enum class For : std::uint8_t { fault, sync };
   // A seat, and a lane if one is free. The first word of the bitmap is for faults only: what they wait for depends on
@@ -170,7 +187,8 @@ class Node final : public pager::FaultSink {
   // actions (actions.cpp); under lock_
   void carry_out(Errand& errand) noexcept;
   void carry_out_sync(Errand& errand) noexcept;
-  void send(core::Node to, core::Lane lane, bool request, const net::FrameHeader& header, const void* body, Errand& errand) noexcept;
+  void send(core::Node to, core::Lane lane, bool request, const net::FrameHeader& header, const void* body,
+            Errand& errand) noexcept;
   void protect(core::Page page, core::Access allow) noexcept;
   void count_waste(core::Page page) noexcept;
   void wake(core::Waiter waiter, const Errand& errand) noexcept;
@@ -210,19 +228,18 @@ class Node final : public pager::FaultSink {
   pager::Pager* pager_ = nullptr;
 
   FutexLock lock_;
-  core::Coherence core_;             // lock_
-  core::Sync sync_;                  // lock_
-  core::Actions actions_;            // lock_
-  core::SyncActions sync_actions_;   // lock_
-  core::Zeros<core::Access> access_; // lock_; what mprotect was last told, by page
+  core::Coherence core_;              // lock_
+  core::Sync sync_;                   // lock_
+  core::Actions actions_;             // lock_
+  core::SyncActions sync_actions_;    // lock_
+  core::Zeros<core::Access> access_;  // lock_; what mprotect was last told, by page
 
   std::array<Seat, core::max_waiters> seats_;
   std::array<std::atomic<std::uint64_t>, core::max_waiters / 64> seats_free_{};
-  std::atomic<std::uint32_t> seats_left_{0};   // how often a seat was given back: a futex for those who found none
-  std::atomic<std::uint32_t> lanes_free_{0};   // bit L: call lane L, to every peer
-  core::Zeros<std::atomic<int>> lock_owners_;  // by lock id: the thread (gettid) that holds it
+  std::atomic<std::uint32_t> seats_left_{0};  // how often a seat was given back: a futex for those who found none
+  std::atomic<std::uint32_t> lanes_free_{0};  // bit L: call lane L, to every peer
 
-  std::vector<std::unique_ptr<Port>> ports_;   // service lanes by peer (own: empty), then the answer lanes
+  std::vector<std::unique_ptr<Port>> ports_;  // service lanes by peer (own: empty), then the answer lanes
   std::array<std::array<net::FrameHeader, core::max_ranks>, max_lanes + 1> requests_;  // by lane and peer: its holder's
 
   std::array<bool, core::max_ranks> said_bye_{};  // service thread only

@@ -24,7 +24,8 @@ void increment(char* bytes, std::size_t index) {
 
 std::uint64_t value_at(FakeCluster::Rank& rank, core::Page page, std::size_t index = 0) {
   std::uint64_t value = 0;
-  rank.touch(page, Access::read, [&](const char* bytes) { std::memcpy(&value, bytes + index * sizeof value, sizeof value); });
+  rank.touch(page, Access::read,
+             [&](const char* bytes) { std::memcpy(&value, bytes + index * sizeof value, sizeof value); });
   return value;
 }
 
@@ -65,9 +66,11 @@ TEST_P(BothProtocols, NoIncrementIsLostWithMoreThreadsThanLanes) {
 
 TEST_P(BothProtocols, WithoutTheHoldTooNothingIsLost) {
   FakeCluster cluster(2, 1, GetParam(), 2, 0);
-  cluster.everywhere([](FakeCluster::Rank& rank, std::size_t) {
-    for (int i = 0; i < 500; ++i) rank.touch(0, Access::write, [](char* bytes) { increment(bytes, 0); });
-  }, 2);
+  cluster.everywhere(
+      [](FakeCluster::Rank& rank, std::size_t) {
+        for (int i = 0; i < 500; ++i) rank.touch(0, Access::write, [](char* bytes) { increment(bytes, 0); });
+      },
+      2);
   EXPECT_EQ(value_at(cluster[1], 0), 2000U);
 }
 
@@ -84,9 +87,11 @@ TEST(Node, CountsTheMessagesOfAMiss) {
   EXPECT_EQ(messages_of([&] { cluster[1].touch(0, Access::read, nothing); }), 2U) << "clean miss";
   EXPECT_EQ(messages_of([&] { cluster[2].touch(0, Access::read, nothing); }), 2U) << "clean miss";
   EXPECT_EQ(messages_of([&] { cluster[3].touch(0, Access::read, nothing); }), 2U) << "clean miss";
-  EXPECT_EQ(messages_of([&] { cluster[1].touch(0, Access::write, nothing); }), 2U + 2 * 2) << "upgrade, 2 other readers";
+  EXPECT_EQ(messages_of([&] { cluster[1].touch(0, Access::write, nothing); }), 2U + 2 * 2)
+      << "upgrade, 2 other readers";
   EXPECT_EQ(messages_of([&] { cluster[2].touch(0, Access::read, nothing); }), 4U) << "dirty miss through the home";
-  EXPECT_EQ(messages_of([&] { cluster[0].touch(0, Access::write, nothing); }), 2U * 2) << "the home invalidates two copies";
+  EXPECT_EQ(messages_of([&] { cluster[0].touch(0, Access::write, nothing); }), 2U * 2)
+      << "the home invalidates two copies";
   EXPECT_EQ(messages_of([&] { cluster[0].touch(0, Access::write, nothing); }), 0U) << "a hit";
   EXPECT_EQ(messages_of([&] { cluster[1].touch(0, Access::write, nothing); }), 2U) << "write miss, clean at home";
   EXPECT_EQ(messages_of([&] { cluster[0].touch(0, Access::read, nothing); }), 2U) << "the home recalls";
@@ -113,41 +118,13 @@ TEST(Node, ABarrierSeparatesWhatCameBeforeFromWhatComesAfter) {
   });
 }
 
-TEST(Node, ALockLetsOneThreadInAtATime) {
-  FakeCluster cluster(3, 2, Protocol::msi, 1);
-  int inside = 0;  // guarded by the DSM lock only: ThreadSanitizer sees a lock that does not order
-  std::uint64_t total = 0;
-  cluster.everywhere(
-      [&](FakeCluster::Rank& rank, std::size_t) {
-        for (int i = 0; i < 100; ++i) {
-          ASSERT_EQ(rank.node->acquire(7), 0);
-          EXPECT_EQ(++inside, 1);
-          ++total;
-          --inside;
-          ASSERT_EQ(rank.node->release(7), 0);
-        }
-      },
-      3);
-  EXPECT_EQ(total, 900U);
-}
-
-TEST(Node, SaysWhatIsWrongWithTheUseOfALock) {
-  FakeCluster cluster(2, 1, Protocol::msi);
-  Node& node = *cluster[0].node;
-  EXPECT_EQ(node.release(1), EPERM);
-  EXPECT_EQ(node.acquire(65536), EINVAL);
-  EXPECT_EQ(node.release(65536), EINVAL);
-  EXPECT_EQ(node.acquire(1), 0);
-  EXPECT_EQ(node.acquire(1), EDEADLK);
-  std::thread([&] { EXPECT_EQ(node.release(1), EPERM); }).join();
-  EXPECT_EQ(node.release(1), 0);
-}
-
 TEST(Node, WithTheHoldHardlyAnyGrantIsWasted) {
   FakeCluster cluster(2, 1, Protocol::msi);
-  cluster.everywhere([](FakeCluster::Rank& rank, std::size_t) {
-    for (int i = 0; i < 20000; ++i) rank.touch(0, Access::write, [](char* bytes) { increment(bytes, 0); });
-  }, 2);
+  cluster.everywhere(
+      [](FakeCluster::Rank& rank, std::size_t) {
+        for (int i = 0; i < 20000; ++i) rank.touch(0, Access::write, [](char* bytes) { increment(bytes, 0); });
+      },
+      2);
   EXPECT_EQ(value_at(cluster[0], 0), 80000U);
   EXPECT_GT(cluster.total(&Counters::grants), 0U);
   EXPECT_LE(cluster.total(&Counters::wasted_grants) * 100, cluster.total(&Counters::grants) + 100);

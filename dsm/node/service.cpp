@@ -44,14 +44,12 @@ void block_all_signals() noexcept {
 
 bool is_request(const net::FrameHeader& header) noexcept {
   using core::Message;
-  using core::SyncMessage;
   if (header.kind == static_cast<std::uint8_t>(net::FrameKind::coherence)) {
     const auto op = static_cast<Message::Kind>(header.op);
     return op == Message::Kind::want || op == Message::Kind::recall || op == Message::Kind::invalidate;
   }
-  const auto op = static_cast<SyncMessage::Kind>(header.op);
   return header.kind == static_cast<std::uint8_t>(net::FrameKind::sync) &&
-         (op == SyncMessage::Kind::lock_want || op == SyncMessage::Kind::barrier_arrive);
+         core::is_question(static_cast<core::SyncMessage::Kind>(header.op));
 }
 
 }  // namespace
@@ -95,12 +93,15 @@ void Node::serve_port(Port& port) noexcept {
     net::FrameHeader header{};
     const std::uint8_t* body = nullptr;
     switch (port.channel->receive(header, body)) {
-      case net::Io::again: return;
+      case net::Io::again:
+        return;
       case net::Io::done:
         if (handle(port, header, body)) break;
         return peer_gone(port, core::Abort::Why::bad_message);
-      case net::Io::closed: return peer_gone(port, core::Abort::Why::peer_lost);
-      case net::Io::broken: return peer_gone(port, core::Abort::Why::bad_message);
+      case net::Io::closed:
+        return peer_gone(port, core::Abort::Why::peer_lost);
+      case net::Io::broken:
+        return peer_gone(port, core::Abort::Why::bad_message);
     }
   }
 }
@@ -112,13 +113,18 @@ bool Node::handle(Port& port, const net::FrameHeader& header, const std::uint8_t
   bool understood = false;
   if (port.lane != 0 && !is_request(header)) return false;  // there the peer asks, and we answer
   switch (static_cast<net::FrameKind>(header.kind)) {
-    case net::FrameKind::coherence: understood = receive_coherence(port.peer, port.lane, header, errand); break;
-    case net::FrameKind::sync: understood = receive_sync(port.peer, port.lane, header, errand); break;
+    case net::FrameKind::coherence:
+      understood = receive_coherence(port.peer, port.lane, header, errand);
+      break;
+    case net::FrameKind::sync:
+      understood = receive_sync(port.peer, port.lane, header, errand);
+      break;
     case net::FrameKind::bye:
       understood = header.length == 0 && port.lane == 0;
       said_bye_[port.peer] = understood;
       break;
-    default: break;
+    default:
+      break;
   }
   send_off(errand);
   return understood;

@@ -1,4 +1,4 @@
-// The thread that waits: one fault, one lock, one barrier, from the event to the answer.
+// The thread that waits: one fault from the event to the answer, and what all who wait have in common (sync.cpp: the rest).
 #include <pthread.h>
 #include <signal.h>
 #include <time.h>
@@ -54,62 +54,7 @@ void Node::resume(Errand& errand, core::Page page, core::Access want) noexcept {
   lock_.unlock();
 }
 
-// ---- locks and barriers ----
-
-int Node::acquire(core::LockId id) noexcept {
-  if (id >= lock_owners_.size()) return EINVAL;
-  const int self = static_cast<int>(::syscall(SYS_gettid));
-  if (lock_owners_[id].load(std::memory_order_relaxed) == self) return EDEADLK;
-  const Uncancelled uncancelled;
-  Errand errand;
-  if (!take_place(errand, For::sync)) return EAGAIN;
-  publisher_.count(&Counters::lock_waits);
-  publisher_.begin_wait(RankState::lock, id);
-  begin(errand, [&] {
-    seats_[errand.self].asking = seats_[errand.self].away = false;
-    sync_.step(core::LockWant{id, errand.self, errand.lane}, sync_actions_);
-    carry_out_sync(errand);
-  });
-  see_through(errand);
-  lock_owners_[id].store(self, std::memory_order_relaxed);
-  publisher_.end_wait();
-  leave_place(errand);
-  return 0;
-}
-
-int Node::release(core::LockId id) noexcept {
-  if (id >= lock_owners_.size()) return EINVAL;
-  if (lock_owners_[id].load(std::memory_order_relaxed) != static_cast<int>(::syscall(SYS_gettid))) return EPERM;
-  lock_owners_[id].store(0, std::memory_order_relaxed);
-  const Uncancelled uncancelled;
-  Errand errand;
-  begin(errand, [&] {
-    sync_.step(core::LockFree{id}, sync_actions_);
-    carry_out_sync(errand);
-  });
-  return 0;
-}
-
-int Node::barrier() noexcept {
-  if (in_barrier_.exchange(true, std::memory_order_acquire)) return EBUSY;
-  const Uncancelled uncancelled;
-  Errand errand;
-  if (!take_place(errand, For::fault)) stuck();  // one thread of a rank: it cannot starve the faults
-  publisher_.count(&Counters::barriers);
-  publisher_.begin_wait(RankState::barrier, publisher_.counters().barriers.load(std::memory_order_relaxed));
-  begin(errand, [&] {
-    seats_[errand.self].asking = seats_[errand.self].away = false;
-    sync_.step(core::BarrierArrive{errand.self, errand.lane}, sync_actions_);
-    carry_out_sync(errand);
-  });
-  see_through(errand);
-  publisher_.end_wait();
-  leave_place(errand);
-  in_barrier_.store(false, std::memory_order_release);
-  return 0;
-}
-
-// ---- what they have in common ----
+// ---- what all who wait have in common ----
 
 void Node::see_through(Errand& errand) noexcept {
   if (errand.calls != 0) do_calls(errand);
@@ -138,12 +83,11 @@ void Node::do_calls(Errand& errand) noexcept {
   }
 }
 
-// In both kinds of message an answer's number follows its question's.
+// In both kinds of message an answer's number follows its question's (for the other kind sync.hpp says so).
 static_assert(static_cast<int>(core::Message::Kind::grant) == static_cast<int>(core::Message::Kind::want) + 1 &&
               static_cast<int>(core::Message::Kind::recalled) == static_cast<int>(core::Message::Kind::recall) + 1 &&
-              static_cast<int>(core::Message::Kind::invalidated) == static_cast<int>(core::Message::Kind::invalidate) + 1 &&
-              static_cast<int>(core::SyncMessage::Kind::lock_grant) == static_cast<int>(core::SyncMessage::Kind::lock_want) + 1 &&
-              static_cast<int>(core::SyncMessage::Kind::barrier_go) == static_cast<int>(core::SyncMessage::Kind::barrier_arrive) + 1);
+              static_cast<int>(core::Message::Kind::invalidated) ==
+                  static_cast<int>(core::Message::Kind::invalidate) + 1);
 
 void Node::await_answer(core::Node peer, Errand& errand) noexcept {
   using Op = core::Message::Kind;
@@ -155,14 +99,16 @@ void Node::await_answer(core::Node peer, Errand& errand) noexcept {
   net::FrameHeader answer{};
   // Straight into the frame: until the answer has been judged nobody looks at it, because the page is not here. (When it is
   // here for reading, and this is an upgrade, the home sends no page; or it sends one because the copy has gone.)
-  const net::Io io = page_expected ? channel.receive_into(answer, pager_->frame(asked.page), options_.page_size, options_.patience)
-                                   : channel.receive_header(answer, options_.patience);
+  const net::Io io =
+      page_expected ? channel.receive_into(answer, pager_->frame(asked.page), options_.page_size, options_.patience)
+                    : channel.receive_header(answer, options_.patience);
   if (io == net::Io::closed) {
     declare_lost({core::Abort::Why::peer_lost, peer});
     stuck();
   }
   errand.in_place = true;
-  const bool fits = io == net::Io::done && answer.kind == asked.kind && answer.op == asked.op + 1 && answer.page == asked.page &&
+  const bool fits = io == net::Io::done && answer.kind == asked.kind && answer.op == asked.op + 1 &&
+                    answer.page == asked.page &&
                     (answer.length == 0 || (page_expected && answer.length == options_.page_size));
   const Undisturbed undisturbed(*this, errand);
   const bool understood = fits && (coherence ? receive_coherence(peer, errand.lane, answer, errand)
@@ -174,7 +120,8 @@ void Node::await_answer(core::Node peer, Errand& errand) noexcept {
   send_off(errand);
 }
 
-bool Node::receive_coherence(core::Node from, core::Lane lane, const net::FrameHeader& header, Errand& errand) noexcept {
+bool Node::receive_coherence(core::Node from, core::Lane lane, const net::FrameHeader& header,
+                             Errand& errand) noexcept {
   core::Message message;
   if (!net::decode(header, options_.page_size, message)) return false;
   publisher_.count(&Counters::bytes_in, sizeof header + header.length);
@@ -208,7 +155,8 @@ bool Node::take_place(Errand& errand, For what) noexcept {
         errand.self = static_cast<core::Waiter>(word * 64 + static_cast<std::size_t>(__builtin_ctzll(lowest)));
         seats_[errand.self].gate.close();
         std::uint32_t lanes = lanes_free_.load(std::memory_order_relaxed);
-        while (lanes != 0 && !lanes_free_.compare_exchange_weak(lanes, lanes & (lanes - 1), std::memory_order_acquire)) {
+        while (lanes != 0 &&
+               !lanes_free_.compare_exchange_weak(lanes, lanes & (lanes - 1), std::memory_order_acquire)) {
         }
         errand.lane = lanes == 0 ? core::Lane{0} : static_cast<core::Lane>(__builtin_ctz(lanes));
         return true;
@@ -221,7 +169,8 @@ bool Node::take_place(Errand& errand, For what) noexcept {
 
 void Node::leave_place(Errand& errand) noexcept {
   const std::size_t word = errand.self / 64U;
-  const std::uint64_t before = seats_free_[word].fetch_or(std::uint64_t{1} << (errand.self % 64U), std::memory_order_release);
+  const std::uint64_t before =
+      seats_free_[word].fetch_or(std::uint64_t{1} << (errand.self % 64U), std::memory_order_release);
   if (before != 0) return;  // somebody who found no seat found this word empty, and was woken when it became less so
   seats_left_.fetch_add(1, std::memory_order_release);
   futex_wake(seats_left_, std::numeric_limits<int>::max());

@@ -2,16 +2,16 @@
 //
 // The number of repetitions is the environment's DSM_TEST_RUNS (`make test-long` asks for 200).
 #include <gtest/gtest.h>
-#include <signal.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/shm.h>
 #include <sys/wait.h>
 
 #include <atomic>
 #include <cstdlib>
+#include <fstream>
 #include <optional>
 #include <random>
-#include <fstream>
 #include <set>
 #include <sstream>
 
@@ -32,7 +32,8 @@ int runs(int otherwise) {
 }
 
 std::string text(const Ended& e) {
-  return "exit " + std::to_string(e.code()) + ", signal " + std::to_string(e.signal()) + "\n--- stdout\n" + e.out + "--- stderr\n" + e.err;
+  return "exit " + std::to_string(e.code()) + ", signal " + std::to_string(e.signal()) + "\n--- stdout\n" + e.out +
+         "--- stderr\n" + e.err;
 }
 
 // Whether one line of `all` has all these parts, in this order.
@@ -88,7 +89,8 @@ class Protocols : public ::testing::TestWithParam<const char*> {
     return run(job({"-p", GetParam(), "-n", ranks, "--size", "16M"}, line));
   }
 };
-INSTANTIATE_TEST_SUITE_P(Run, Protocols, ::testing::Values("migrate", "msi"), [](const auto& p) { return std::string(p.param); });
+INSTANTIATE_TEST_SUITE_P(Run, Protocols, ::testing::Values("migrate", "msi"),
+                         [](const auto& p) { return std::string(p.param); });
 
 TEST_P(Protocols, RandomReadModifyWriteBy4RanksOn4PagesLosesNothing) {
   for (int i = 0; i < runs(5); ++i) {
@@ -104,7 +106,8 @@ TEST_P(Protocols, AFaultInsidePrintfWhileItHoldsStdoutsLockDoesNotHang) {
     ASSERT_EQ(r.code(), 0) << text(r);
     for (int rank = 0; rank < 4; ++rank) {
       for (int round = 0; round < 10; ++round) {
-        const std::string line = "[Proc " + std::to_string(rank) + " : localhost : stdout] line " + std::to_string(round) + "\n";
+        const std::string line =
+            "[Proc " + std::to_string(rank) + " : localhost : stdout] line " + std::to_string(round) + "\n";
         ASSERT_NE(r.out.find(line), std::string::npos) << line << text(r);
       }
     }
@@ -124,8 +127,10 @@ TEST_P(Protocols, DoubleTouchFinds4Then12Or8Then12) {
   for (int i = 0; i < runs(5); ++i) {
     const Ended r = dsm("4", {"double_touch"});
     ASSERT_EQ(r.code(), 0) << text(r);
-    const bool four_first = has_line(r.out, {"rank 0 found 0 and left 4"}) && has_line(r.out, {"rank 1 found 4 and left 12"});
-    const bool eight_first = has_line(r.out, {"rank 1 found 0 and left 8"}) && has_line(r.out, {"rank 0 found 8 and left 12"});
+    const bool four_first =
+        has_line(r.out, {"rank 0 found 0 and left 4"}) && has_line(r.out, {"rank 1 found 4 and left 12"});
+    const bool eight_first =
+        has_line(r.out, {"rank 1 found 0 and left 8"}) && has_line(r.out, {"rank 0 found 8 and left 12"});
     ASSERT_TRUE(four_first || eight_first) << text(r);
   }
 }
@@ -139,6 +144,23 @@ TEST_P(Protocols, HammeringThreadsCountExactlyAndFairlyAndWasteNoGrants) {
       ASSERT_EQ(r.code(), 0) << (busy ? "beside two busy loops: " : "") << text(r);
     }
   }
+}
+
+// 4 ranks x 4 threads, beside two busy loops; as many seconds as runs are asked for, up to 60.
+TEST_P(Protocols, LocksConditionVariablesAndSemaphoresKeepTheirTotals) {
+  const BusyLoops loops;
+  const std::string seconds = std::to_string(std::min(runs(3), 60));
+  const Ended r =
+      dsm("4", {"dsm_stress", "sync", "--threads", "4", "--seconds", seconds, "--seed", std::to_string(::getpid())});
+  ASSERT_EQ(r.code(), 0) << "seed " << ::getpid() << ": " << text(r);
+  EXPECT_NE(r.out.find("sync: 4 ranks counted to"), std::string::npos) << text(r);
+}
+
+TEST_P(Protocols, FourRanksPassManyBarriers) {
+  const std::string rounds = std::to_string(runs(10) * 500);
+  const Ended r = dsm("4", {"dsm_stress", "barriers", "--rounds", rounds});
+  ASSERT_EQ(r.code(), 0) << text(r);
+  EXPECT_NE(r.out.find("barriers: " + rounds + " passed"), std::string::npos) << text(r);
 }
 
 // ---- how a job fails ------------------------------------------------------------------------------------------------

@@ -4,6 +4,8 @@
 //   $ build/bin/dsmexec -n 2 machine_file dsm_stress hammer --threads 4 --seconds 2
 //
 // Each ends with exit 0 and one line on rank 0, or says what was wrong and exits 1.
+#include "dsm/tests/stress.hpp"
+
 #include <dsm/dsm.h>
 #include <pthread.h>
 
@@ -24,32 +26,10 @@ namespace {
 
 namespace po = boost::program_options;
 
-struct Options {
-  std::string what;
-  std::uint64_t rounds = 200;
-  unsigned threads = 4;
-  double seconds = 1;
-  unsigned seed = 1;
-};
-
-using Word = std::uint64_t;
-
-template <class T>
-T* shared(std::size_t count) {
-  void* p = dsm_alloc(count * sizeof(T));
-  if (p == nullptr) {
-    std::perror("dsm_alloc");
-    std::exit(1);
-  }
-  return static_cast<T*>(p);
-}
-
-bool same(const char* what, Word expected, Word found) {
-  if (expected == found) return true;
-  std::fprintf(stderr, "%s: expected %llu, found %llu\n", what, static_cast<unsigned long long>(expected),
-               static_cast<unsigned long long>(found));
-  return false;
-}
+using stress::Options;
+using stress::same;
+using stress::shared;
+using stress::Word;
 
 // Four pages of counters; every rank adds to random ones: with an atomic instruction, or plainly under a lock.
 bool rmw(const Options& o) {
@@ -67,7 +47,7 @@ bool rmw(const Options& o) {
     } else {
       const auto lock = static_cast<unsigned>(at % 7);
       if (dsm_lock(lock) != 0) return false;
-      Word& mine = counters[lock * 64 + 1];          // a word that only this lock guards
+      Word& mine = counters[lock * 64 + 1];  // a word that only this lock guards
       mine = mine + by;
       if (dsm_unlock(lock) != 0) return false;
     }
@@ -127,7 +107,8 @@ bool hammer(const Options& o) {
               static_cast<unsigned long long>(least), static_cast<unsigned long long>(grants),
               static_cast<unsigned long long>(wasted));
   bool ok = same("hammer: the counter", total, *counter);
-  if (least * 10 < fair) ok = (std::fprintf(stderr, "hammer: a thread got less than a tenth of its fair share\n"), false);
+  if (least * 10 < fair)
+    ok = (std::fprintf(stderr, "hammer: a thread got less than a tenth of its fair share\n"), false);
   if (wasted * 100 > grants) ok = (std::fprintf(stderr, "hammer: more than 1 %% of the grants were wasted\n"), false);
   return ok;
 }
@@ -174,7 +155,8 @@ bool straddle(const Options& o) {
 #endif
   }
   dsm_barrier();
-  if (DSM_NODE_ID == 0) std::printf("straddle: %llu rounds on each of %d ranks\n", static_cast<unsigned long long>(o.rounds), DSM_NODE_NUM);
+  if (DSM_NODE_ID == 0)
+    std::printf("straddle: %llu rounds on each of %d ranks\n", static_cast<unsigned long long>(o.rounds), DSM_NODE_NUM);
   return true;
 }
 
@@ -199,6 +181,8 @@ bool run(const Options& o) {
   if (o.what == "hammer") return hammer(o);
   if (o.what == "print") return print(o);
   if (o.what == "straddle") return straddle(o);
+  if (o.what == "sync") return stress::sync(o);
+  if (o.what == "barriers") return stress::barriers(o);
   if (o.what == "wild") return wild();
   if (o.what == "leave") return leave();
   std::fprintf(stderr, "dsm_stress: no such test '%s'; see --help\n", o.what.c_str());
@@ -209,10 +193,10 @@ bool run(const Options& o) {
 
 int main(int argc, char** argv) {
   Options o;
-  po::options_description options("dsm_stress rmw|hammer|print|straddle|wild|leave");
+  po::options_description options("dsm_stress rmw|hammer|print|straddle|sync|barriers|wild|leave");
   options.add_options()("help,h", "this text")("what", po::value(&o.what)->required(), "the test")(
-      "rounds", po::value(&o.rounds), "how often")("threads", po::value(&o.threads), "of each rank (hammer)")(
-      "seconds", po::value(&o.seconds), "how long (hammer)")("seed", po::value(&o.seed), "of what is random");
+      "rounds", po::value(&o.rounds), "how often")("threads", po::value(&o.threads), "of each rank (hammer, sync)")(
+      "seconds", po::value(&o.seconds), "how long (hammer, sync)")("seed", po::value(&o.seed), "of what is random");
   po::positional_options_description positional;
   positional.add("what", 1);
   try {

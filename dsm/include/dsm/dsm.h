@@ -48,10 +48,44 @@ void *dsm_alloc(size_t bytes);
  * thread of this rank is in it. */
 int dsm_barrier(void);
 
-/* A lock by number, 0 .. 65535 (EINVAL beyond), the same in every rank. Not recursive: EDEADLK if this thread holds it.
- * EAGAIN: 192 threads of this rank wait already. dsm_unlock: EPERM unless this thread holds it. First come, first served. */
+/* ---- Locks, condition variables, semaphores ----
+ *
+ * Each function that waits, or asks another rank, fails with EAGAIN when 192 threads of this rank wait in such calls
+ * already. None is async-signal-safe.
+ *
+ * A lock has a number, 0 .. 65535 (EINVAL beyond), or is named by an address in the region (EINVAL elsewhere): any address,
+ * whatever is stored there; a lock costs nothing until it is used, and nothing is read or written at its address. It is held
+ * by one thread of one rank. Not recursive.
+ *
+ * dsm_lock waits for it: EDEADLK if this thread holds it. dsm_trylock does not wait: EBUSY if anybody holds it or waits for
+ * it. Both: ENOLCK if a million locks are in use at one rank. dsm_unlock: EPERM unless this thread holds it.
+ * A lock stays at the rank that used it last: to take it there again costs no message. Elsewhere: 2 or 3; from one who holds
+ * it to the next who waits: 1. A rank hands it on to the next rank after those of its own threads that came earlier. */
 int dsm_lock(unsigned id);
+int dsm_trylock(unsigned id);
 int dsm_unlock(unsigned id);
+int dsm_lock_at(void *p);
+int dsm_trylock_at(void *p);
+int dsm_unlock_at(void *p);
+
+/* A condition variable is named by an address in the region, as a lock is. dsm_cond_wait_at lets go of the lock named by
+ * `lock`, waits until it is woken, and takes the lock again: EPERM unless this thread holds it. Look again at what you wait
+ * for: another thread may have been faster. dsm_cond_signal_at wakes the one who has waited longest, if anybody does;
+ * dsm_cond_broadcast_at wakes all. Both may be called with or without the lock. */
+int dsm_cond_wait_at(void *c, void *lock);
+int dsm_cond_signal_at(void *c);
+int dsm_cond_broadcast_at(void *c);
+
+/* A semaphore has a name of 1 to 255 bytes (EINVAL), the same in every rank. dsm_sem_open: the first to open it gives it its
+ * value; ENOSPC beyond 4096 per rank on average, ENOMEM. It lives until the job ends. dsm_sem_wait takes one from it, and
+ * waits while it is 0; dsm_sem_trywait does not wait: EAGAIN. First come, first served. When dsm_sem_post has returned,
+ * every rank can see it. dsm_sem_close gives back the handle, which no thread may be using. */
+typedef struct dsm_sem dsm_sem_t;
+dsm_sem_t *dsm_sem_open(const char *name, unsigned value);
+int dsm_sem_wait(dsm_sem_t *sem);
+int dsm_sem_trywait(dsm_sem_t *sem);
+int dsm_sem_post(dsm_sem_t *sem);
+int dsm_sem_close(dsm_sem_t *sem);
 
 /* What this rank has done since dsm_init. Counts unless a unit is named. */
 struct dsm_stats {
@@ -64,7 +98,7 @@ struct dsm_stats {
   uint64_t recalls;       /* pages taken from this rank while it could write them */
   uint64_t grants;        /* pages granted to this rank by a remote home */
   uint64_t wasted_grants; /* of these: taken back before any thread that waited for it ran on */
-  uint64_t lock_waits;    /* dsm_lock calls */
+  uint64_t lock_waits;    /* dsm_lock and dsm_trylock calls, by number or address */
   uint64_t barriers;      /* dsm_barrier calls */
 };
 /* A struct and a function may share a name, as stat(2)'s do; -Wshadow does not know. */

@@ -1,0 +1,31 @@
+// dsm/node/job.hpp - what the C API works on: the one job of this process.
+//
+// Between dsm_init and dsm_finalize, which the caller keeps apart from all other calls, it does not change.
+#pragma once
+#include <cerrno>
+#include <cstddef>
+#include <memory>
+
+#include "dsm/node/node.hpp"
+#include "dsm/pager/pager.hpp"
+#include "dsm/telemetry/publisher.hpp"
+
+namespace dsm::node {
+
+struct Job {
+  std::unique_ptr<telemetry::Publisher> publisher;
+  std::unique_ptr<Node> node;
+  std::unique_ptr<pager::Pager> pager;
+  std::size_t allocated = 0;  // bytes from the base; dsm_alloc is collective, so one thread changes it
+};
+
+extern Job* current_job;  // nullptr: before dsm_init, after dsm_finalize, in a forked child
+
+// 0, or -1 and errno.
+inline int result(int error) noexcept {
+  if (error == 0) return 0;
+  errno = error;
+  return -1;
+}
+
+}  // namespace dsm::node

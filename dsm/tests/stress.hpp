@@ -1,0 +1,43 @@
+// dsm/tests/stress.hpp - what the programs of dsm_stress have in common. Each is run by all ranks, and says by false, and a
+// line on stderr, that something did not come out as it must.
+#pragma once
+#include <dsm/dsm.h>
+
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <string>
+
+namespace stress {
+
+struct Options {
+  std::string what;
+  std::uint64_t rounds = 200;
+  unsigned threads = 4;
+  double seconds = 1;
+  unsigned seed = 1;
+};
+
+using Word = std::uint64_t;
+
+template <class T>
+T* shared(std::size_t count) {
+  void* p = dsm_alloc(count * sizeof(T));
+  if (p == nullptr) {
+    std::perror("dsm_alloc");
+    std::exit(1);
+  }
+  return static_cast<T*>(p);
+}
+
+inline bool same(const char* what, Word expected, Word found) {
+  if (expected == found) return true;
+  std::fprintf(stderr, "%s: expected %llu, found %llu\n", what, static_cast<unsigned long long>(expected),
+               static_cast<unsigned long long>(found));
+  return false;
+}
+
+bool sync(const Options& o);  // stress_sync.cpp
+bool barriers(const Options& o);
+
+}  // namespace stress
