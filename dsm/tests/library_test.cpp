@@ -1,6 +1,7 @@
 // What a user of libdsm has: the header, two libraries, a C compiler, dsmexec.
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -29,6 +30,92 @@ int main(int argc, char **argv) {
   printf("%d\n", *counter - DSM_NODE_NUM);
   dsm_finalize();
   return 0;
+}
+)";
+
+// Every name of dsm.hpp, by every rank.
+const char* const cxx_program = R"(
+#include <dsm/dsm.hpp>
+#include <stdexcept>
+#include <thread>
+
+struct Shared {
+  dsm::Mutex mutex;
+  dsm::ConditionVariable changed;
+  int turn, waiting;
+  bool open;
+};
+
+bool fails_with(int error, void (*call)()) {
+  try {
+    call();
+  } catch (const std::system_error& e) {
+    return e.code().value() == error;
+  }
+  return false;
+}
+
+int throw_through_a_job(int argc, char** argv) {
+  try {
+    dsm::Job job(argc, argv);
+    if (job.rank() == 1) throw std::runtime_error("caught outside");
+    job.barrier();
+  } catch (const std::runtime_error&) {
+  }
+  return 0;
+}
+
+int main(int argc, char** argv) {
+  if (argc > 1) return throw_through_a_job(argc, argv);
+  dsm::Job job(argc, argv);
+  Shared& s = job.alloc<Shared>(1).front();
+  const auto numbers = job.alloc<int>(5000);
+  if (numbers.size() != 5000 || numbers[4999] != 0) return 1;
+  numbers[static_cast<std::size_t>(job.rank())] = job.rank() + 1;
+
+  for (int round = 0; round < 50; ++round) {  // each in its turn
+    std::unique_lock lock(s.mutex);
+    s.changed.wait(lock, [&] { return s.turn % job.size() == job.rank(); });
+    ++s.turn;
+    s.changed.notify_all();
+  }
+  {
+    std::unique_lock lock(s.mutex);
+    if (++s.waiting == job.size()) s.open = true, s.changed.notify_all();
+    while (!s.open) s.changed.wait(lock);
+  }
+  dsm::Semaphore one("one at a time", 1);
+  for (int i = 0; i < 50; ++i) {
+    if (i % 2 == 0) {
+      one.acquire();
+    } else {
+      while (!one.try_acquire()) std::this_thread::yield();
+    }
+    ++numbers[100];
+    one.release();
+  }
+  job.barrier();
+  if (numbers[100] != 50 * job.size() || s.turn != 50 * job.size() || numbers[2] != 3) return 2;
+
+  job.barrier();
+  if (job.rank() == 0) s.mutex.lock();
+  job.barrier();
+  if (s.mutex.try_lock()) return 3;
+  job.barrier();
+  if (job.rank() == 0) s.mutex.unlock();
+  job.barrier();
+  if (job.rank() == 2) {
+    if (!s.mutex.try_lock()) return 4;
+    s.mutex.unlock();
+  }
+  if (!fails_with(EINVAL, [] { static dsm::Mutex elsewhere; elsewhere.lock(); })) return 5;
+  if (!fails_with(EINVAL, [] { dsm::Semaphore nameless("", 1); })) return 6;
+  try {
+    (void)job.alloc<double>(std::size_t{1} << 60U);
+    return 7;
+  } catch (const std::bad_alloc&) {
+  }
+  std::puts("0");
 }
 )";
 
@@ -103,6 +190,31 @@ TEST_F(Library, a_c_program_runs_on_the_shared_one) {
 TEST_F(Library, a_cxx_program_runs_on_the_static_one) {
   compile({"g++", "-std=c++20"}, {(build_folder() / "lib/libdsm.a").string(), "-lsodium", "-lfmt", "-pthread"});
   expect_a_working_job();
+}
+
+TEST_F(Library, a_cxx_program_needs_nothing_but_dsmcxx) {
+  const std::string dsmcxx = (build_folder() / "bin/dsmc++").string();
+  std::ofstream(folder_ / "program.cpp") << cxx_program;
+  ASSERT_EQ(run({dsmcxx, "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror", path("program.cpp"),
+                 "-o", path("program")}),
+            0)
+      << output();
+  expect_a_working_job();
+  ASSERT_EQ(run({dsmcxx, "-c", path("program.cpp"), "-o", path("program.o")}), 0) << output();
+  EXPECT_EQ(run({dsmcxx, "--show", path("program.o"), "-o", path("other")}), 0);
+  EXPECT_NE(output().find("-ldsm"), std::string::npos);
+  EXPECT_FALSE(fs::exists(path("other")));
+  EXPECT_EQ(run({dsmcxx}), 2);
+}
+
+// The others do not wait for ever.
+TEST_F(Library, an_exception_that_leaves_the_scope_of_a_job_ends_it) {
+  std::ofstream(folder_ / "program.cpp") << cxx_program;
+  ASSERT_EQ(run({(build_folder() / "bin/dsmc++").string(), path("program.cpp"), "-o", path("program")}), 0) << output();
+  const std::string dsmexec = (build_folder() / "bin/dsmexec").string();
+  EXPECT_EQ(run({dsmexec, path("machines"), path("program"), "throw"}), 128 + SIGABRT) << output();
+  EXPECT_NE(output().find("dsm: rank 1: an exception leaves the scope of dsm::Job"), std::string::npos) << output();
+  EXPECT_NE(output().find("rank 1 (localhost)"), std::string::npos) << output();
 }
 
 TEST_F(Library, the_shared_one_shows_its_interface_and_nothing_else) {

@@ -1,0 +1,152 @@
+// dsm/dsm.hpp - the C++ face of <dsm/dsm.h>: shared memory across the processes of a job, wherever they run.
+//
+//     dsm::Job job(argc, argv);
+//     auto table = job.alloc<double>(1000);          // the same 1000 numbers in every rank
+//     table[job.rank()] = 1;                         // a page fault brings the page here
+//     job.barrier();                                 // now everybody sees what everybody has stored
+//
+// Thread-safety: everything may be used by any thread, but what is called collective: all ranks call it, in the same order,
+// one thread of each. async-signal-safe: nothing here (touching the memory is). Errors are std::system_error with the errno
+// that dsm.h names, unless said otherwise.
+#ifndef DSM_DSM_HPP
+#define DSM_DSM_HPP
+
+#include <dsm/dsm.h>
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <mutex>
+#include <new>
+#include <span>
+#include <string>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+
+namespace dsm {
+
+namespace detail {
+// Result of a function of dsm.h; what is said names the function.
+inline void check(int result, const char* what) {
+  if (result == -1) throw std::system_error(errno, std::generic_category(), what);
+}
+}  // namespace detail
+
+// This process's part in the job, from here to the end of its scope. One per process.
+class Job {
+ public:
+  // Joins; collective. Throws when the job does not come about: a line on stderr has said why.
+  Job(int argc, char** argv) : base_(dsm_init(argc, argv)) { detail::check(base_ == nullptr ? -1 : 0, "dsm_init"); }
+  // Leaves; collective: it waits for all ranks. An exception that ends the scope ends the job instead, with a line on stderr
+  // and abort(): the others would wait for a rank that does not come, and this one for them.
+  ~Job() {
+    if (std::uncaught_exceptions() > exceptions_) {
+      std::fprintf(stderr,
+                   "dsm: rank %d: an exception leaves the scope of dsm::Job; catch it inside, or the job ends here\n",
+                   DSM_NODE_ID);
+      std::abort();
+    }
+    dsm_finalize();
+  }
+  Job(const Job&) = delete;
+  Job& operator=(const Job&) = delete;
+
+  [[nodiscard]] int rank() const noexcept { return DSM_NODE_ID; }  // 0 .. size()-1
+  [[nodiscard]] int size() const noexcept { return DSM_NODE_NUM; }
+  [[nodiscard]] std::size_t page_size() const noexcept { return dsm_page_size(); }  // bytes
+
+  // `count` objects of T in the region, all bytes zero, at the beginning of a page of their own; collective, with the same
+  // count in every rank. Never given back. Throws std::bad_alloc when the region has no room left.
+  template <class T>
+  [[nodiscard]] std::span<T> alloc(std::size_t count) {
+    static_assert(std::is_trivially_default_constructible_v<T> && std::is_trivially_destructible_v<T>,
+                  "it comes to be as zero bytes, in all ranks at once: no constructor or destructor runs");
+    if (count > dsm_size() / sizeof(T)) throw std::bad_alloc();
+    if (count == 0) return {};
+    void* const block = dsm_alloc(count * sizeof(T));
+    if (block == nullptr) throw std::bad_alloc();
+    return {static_cast<T*>(block), count};
+  }
+
+  // Waits until every rank has come; collective.
+  void barrier() { detail::check(dsm_barrier(), "dsm_barrier"); }
+
+ private:
+  char* base_;
+  const int exceptions_ = std::uncaught_exceptions();
+};
+
+// A lock, of which the place in the region is the name: put it into memory from Job::alloc, on its own or as a member. In
+// the region it is free to begin with. It works with std::scoped_lock and std::unique_lock. One thread of one rank holds
+// it; not recursive (EDEADLK).
+class Mutex {
+ public:
+  Mutex() = default;
+  Mutex(const Mutex&) = delete;
+  Mutex& operator=(const Mutex&) = delete;
+  void lock() { detail::check(dsm_lock_at(this), "dsm::Mutex::lock (is it in memory from Job::alloc?)"); }
+  // False: somebody holds it, or waits for it.
+  [[nodiscard]] bool try_lock() {
+    const int result = dsm_trylock_at(this);
+    if (result == -1 && errno == EBUSY) return false;
+    detail::check(result, "dsm::Mutex::try_lock (is it in memory from Job::alloc?)");
+    return true;
+  }
+  void unlock() { detail::check(dsm_unlock_at(this), "dsm::Mutex::unlock"); }
+
+ private:
+  char place_;
+};
+
+// A condition variable, named by its place in the region as a Mutex is.
+class ConditionVariable {
+ public:
+  ConditionVariable() = default;
+  ConditionVariable(const ConditionVariable&) = delete;
+  ConditionVariable& operator=(const ConditionVariable&) = delete;
+  // Lets go of the mutex, waits to be notified, takes the mutex again. REQUIRES: this thread holds it.
+  void wait(std::unique_lock<Mutex>& lock) {
+    detail::check(dsm_cond_wait_at(this, lock.mutex()), "dsm::ConditionVariable::wait");
+  }
+  template <class Predicate>
+  void wait(std::unique_lock<Mutex>& lock, Predicate ready) {
+    while (!ready()) wait(lock);
+  }
+  void notify_one() { detail::check(dsm_cond_signal_at(this), "dsm::ConditionVariable::notify_one"); }
+  void notify_all() { detail::check(dsm_cond_broadcast_at(this), "dsm::ConditionVariable::notify_all"); }
+
+ private:
+  char place_;
+};
+
+// A semaphore, the same in every rank that opens it by the same name (1 to 255 bytes). The first to open it gives it its
+// value; it lives until the job ends.
+class Semaphore {
+ public:
+  Semaphore(const std::string& name, unsigned value) : sem_(dsm_sem_open(name.c_str(), value)) {
+    detail::check(sem_ == nullptr ? -1 : 0, "dsm::Semaphore");
+  }
+  ~Semaphore() { dsm_sem_close(sem_); }
+  Semaphore(const Semaphore&) = delete;
+  Semaphore& operator=(const Semaphore&) = delete;
+
+  void acquire() { detail::check(dsm_sem_wait(sem_), "dsm::Semaphore::acquire"); }
+  // False: it is 0.
+  [[nodiscard]] bool try_acquire() {
+    const int result = dsm_sem_trywait(sem_);
+    if (result == -1 && errno == EAGAIN) return false;
+    detail::check(result, "dsm::Semaphore::try_acquire");
+    return true;
+  }
+  void release() { detail::check(dsm_sem_post(sem_), "dsm::Semaphore::release"); }
+
+ private:
+  dsm_sem_t* sem_;
+};
+
+}  // namespace dsm
+
+#endif
