@@ -101,10 +101,10 @@ all_but_tests = $(filter-out $(BUILD)/tests/%,$(1))
 
 # ---- verbs: build ----------------------------------------------------------------------------------------------------
 
-# libdsm is these libraries in one file.
+# libdsm is these libraries in one file, with a compiler command that knows where.
 LIBDSM := $(filter node core pager net telemetry ipc01 ipc02 ipc03 ipc04 ipc06,$(LIBRARIES))
 LIBDSM_OBJECTS := $(foreach l,$(LIBDSM),$(OBJECTS.$(l)))
-LIBDSM_FILES := $(if $(filter node,$(LIBDSM)),$(LIB)/libdsm.a $(LIB)/libdsm.so)
+LIBDSM_FILES := $(if $(filter node,$(LIBDSM)),$(LIB)/libdsm.a $(LIB)/libdsm.so $(BIN)/dsmc++)
 
 .PHONY: all labs dsm viewer lab
 all: $(addprefix $(BIN)/,$(PROGRAMS)) $(LIBDSM_FILES) ## everything into build/bin and build/lib (the default)
@@ -165,8 +165,9 @@ test: ## all quick tests (installs what they need); ONLY="a_test b_test" for som
 tests: $(addprefix $(BUILD)/tests/,$(QUICK_TESTS)) $(if $(filter thread,$(SANITIZER)),,all) ## build the tests, run nothing
 LAB_TESTS := $(call testable,$(foreach t,$(TESTS),$(if $(filter labs/%,$(FOLDER.$(t))),$(t))))
 .PHONY: test-long
-test-long: $(addprefix $(BUILD)/tests/,$(LONG_TESTS) $(LAB_TESTS)) all ## the tests that take long, and those of the labs with 200 random moments each
-	@SANITIZER=$(SANITIZER) LAB_TEST_RUNS=200 .ci/run-tests $(BUILD) $(LAB_TESTS) $(LONG_TESTS)
+# An hour for each: whole jobs 200 times, and a million schedules.
+test-long: $(addprefix $(BUILD)/tests/,$(LONG_TESTS) $(LAB_TESTS) $(call testable,dsm_run_test)) all ## the tests that take long, and those of labs and whole jobs 200 times each
+	@SANITIZER=$(SANITIZER) LAB_TEST_RUNS=200 DSM_TEST_RUNS=200 TEST_TIMEOUT=$${TEST_TIMEOUT:-3600} .ci/run-tests $(BUILD) $(LAB_TESTS) $(call testable,dsm_run_test) $(LONG_TESTS)
 asan: ## all quick tests under AddressSanitizer, in build/address
 	@$(MAKE) test SANITIZER=address
 ubsan: ## all quick tests under UndefinedBehaviorSanitizer, in build/undefined
@@ -220,6 +221,10 @@ $(LIB)/libdsm.so: $(LIBDSM_OBJECTS) dsm/libdsm.map
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $(ALL_LDFLAGS) -shared -Wl,--as-needed -Wl,-soname,libdsm.so -Wl,--version-script=dsm/libdsm.map -o $@ $(LIBDSM_OBJECTS) -lsodium -lfmt
+
+$(BIN)/dsmc++: dsm/dsmc++.in $(BUILD)/flags | $(LIB)/libdsm.so
+	@mkdir -p $(@D)
+	$(Q)sed -e 's|@CXX@|$(lastword $(CXX))|; s|@FLAGS@|$(if $(SANITIZER),-fsanitize=$(SANITIZER))|; s|@INCLUDE@|$(abspath dsm/include)|; s|@LIB@|$(abspath $(LIB))|g' $< > $@ && chmod +x $@
 
 # Changed flags rebuild: the file is rewritten only when its content would differ.
 $(BUILD)/flags: FORCE
