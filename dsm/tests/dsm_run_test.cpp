@@ -163,6 +163,13 @@ TEST_P(Protocols, FourRanksPassManyBarriers) {
   EXPECT_NE(r.out.find("barriers: " + rounds + " passed"), std::string::npos) << text(r);
 }
 
+TEST_P(Protocols, EachOperationCostsItsMessagesAndTheKernelCountsThemToo) {
+  std::vector<std::string> line = {"dsm_stress", "messages"};
+  if (std::string(GetParam()) == "migrate") line.emplace_back("--migrate");
+  const Ended r = dsm("4", line);
+  EXPECT_EQ(r.code(), 0) << text(r);
+}
+
 // ---- how a job fails ------------------------------------------------------------------------------------------------
 
 // NAME=value of a process's environment; empty if it has none, or is gone.

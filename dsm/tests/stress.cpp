@@ -183,6 +183,7 @@ bool run(const Options& o) {
   if (o.what == "straddle") return straddle(o);
   if (o.what == "sync") return stress::sync(o);
   if (o.what == "barriers") return stress::barriers(o);
+  if (o.what == "messages") return stress::messages(o);
   if (o.what == "wild") return wild();
   if (o.what == "leave") return leave();
   std::fprintf(stderr, "dsm_stress: no such test '%s'; see --help\n", o.what.c_str());
@@ -193,10 +194,11 @@ bool run(const Options& o) {
 
 int main(int argc, char** argv) {
   Options o;
-  po::options_description options("dsm_stress rmw|hammer|print|straddle|sync|barriers|wild|leave");
+  po::options_description options("dsm_stress rmw|hammer|print|straddle|sync|barriers|messages|wild|leave");
   options.add_options()("help,h", "this text")("what", po::value(&o.what)->required(), "the test")(
       "rounds", po::value(&o.rounds), "how often")("threads", po::value(&o.threads), "of each rank (hammer, sync)")(
-      "seconds", po::value(&o.seconds), "how long (hammer, sync)")("seed", po::value(&o.seed), "of what is random");
+      "seconds", po::value(&o.seconds), "how long (hammer, sync)")("seed", po::value(&o.seed), "of what is random")(
+      "migrate", po::bool_switch(&o.migrate), "the protocol is migrate (messages)");
   po::positional_options_description positional;
   positional.add("what", 1);
   try {

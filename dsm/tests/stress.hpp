@@ -16,6 +16,7 @@ struct Options {
   unsigned threads = 4;
   double seconds = 1;
   unsigned seed = 1;
+  bool migrate = false;  // the job's protocol, as the caller says it (messages)
 };
 
 using Word = std::uint64_t;
@@ -39,5 +40,6 @@ inline bool same(const char* what, Word expected, Word found) {
 
 bool sync(const Options& o);  // stress_sync.cpp
 bool barriers(const Options& o);
+bool messages(const Options& o);  // stress_messages.cpp
 
 }  // namespace stress
