@@ -21,7 +21,8 @@ SyncState::SyncState(const SyncConfig& c)
       questions(c.waiters),
       sleeps(c.waiters),
       sleeps_on(c.waiters),
-      arrival_lanes(c.nodes) {}
+      arrival_lanes(c.nodes),
+      arrival_marks(c.nodes) {}
 
 void SyncState::enqueue(Tail& line, const Place& who) {
   const auto link = static_cast<std::uint16_t>(std::size_t{who.from} * config.waiters + who.waiter + 1U);
@@ -69,6 +70,9 @@ void SyncState::answer(const Place& who, const SyncMessage& answer, SyncActions&
 namespace {
 
 void all_arrived(SyncState& s, SyncActions& out) {
+  for (Node n = 1; n < s.config.nodes; ++n) {
+    if (s.arrival_marks[n] != s.arrival_marks[0]) return out.push(Differ{0, n});
+  }
   s.arrived = 0;
   for (Node n = 1; n < s.config.nodes; ++n) {
     out.push(SyncSend{n, s.arrival_lanes[n], SyncMessage{.kind = Kind::barrier_go, .number = s.round}});
@@ -78,9 +82,10 @@ void all_arrived(SyncState& s, SyncActions& out) {
   out.push(Done{s.barrier_waiter});
 }
 
-void arrive(SyncState& s, Node from, Lane lane, SyncActions& out) {
+void arrive(SyncState& s, Node from, Lane lane, std::uint64_t mark, SyncActions& out) {
   s.arrived |= std::uint64_t{1} << from;
   s.arrival_lanes[from] = lane;
+  s.arrival_marks[from] = mark;
   const std::uint64_t all = s.config.nodes == 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << s.config.nodes) - 1;
   if (s.arrived == all) all_arrived(s, out);
 }
@@ -120,7 +125,7 @@ bool valid(const SyncState& s, const SyncReceived& r) {
 void asked(SyncState& s, const SyncMessage& m, const Place& who, SyncActions& out) {
   switch (m.kind) {
     case Kind::barrier_arrive:
-      return arrive(s, who.from, who.lane, out);
+      return arrive(s, who.from, who.lane, m.key, out);
     case Kind::lock_try:
       return lock_try_here(s, m.key, who, out);
     case Kind::sem_open:
@@ -183,8 +188,8 @@ struct Begin {
   void operator()(const BarrierArrive& e) const {
     s.at_barrier = true;
     s.barrier_waiter = e.waiter;
-    if (s.config.self == 0) return arrive(s, 0, e.lane, out);
-    out.push(SyncSend{0, e.lane, SyncMessage{.kind = Kind::barrier_arrive, .number = s.round}});
+    if (s.config.self == 0) return arrive(s, 0, e.lane, e.mark, out);
+    out.push(SyncSend{0, e.lane, SyncMessage{.kind = Kind::barrier_arrive, .key = e.mark, .number = s.round}});
   }
   void begin(Lane lane, const SyncMessage& m) const {
     const Node home = s.home(m.key);

@@ -13,7 +13,8 @@
 // A *semaphore* is a number at its home, and a queue; first come, first served: 2 messages to wait, 2 to post.
 // A *condition variable* is a queue at its home. A thread is in it (2 messages) before it lets go of the lock, so that no
 // signal falls between the two; a signal is 1 message, and 1 to each thread that it wakes.
-// The *barrier* lives at node 0: everybody else sends `arrive` and gets `go`, 2(n-1) messages.
+// The *barrier* lives at node 0: everybody else sends `arrive` and gets `go`, 2(n-1) messages. By the way it finds out
+// whether the ranks have done alike what they must: each brings a mark.
 //
 // Thread-safety: none; the driver holds one lock around step() and its actions. async-signal-safe: step() yes.
 #pragma once
@@ -33,7 +34,7 @@ struct SyncMessage {
   // clang-format off
   enum class Kind : std::uint8_t {
     // Questions, asked on a call lane if there is one, each followed by its answer.
-    barrier_arrive, barrier_go,  // to node 0, and back
+    barrier_arrive, barrier_go,  // to node 0 (`key`: the mark), and back
     lock_try, lock_tried,        // requester -> home: is it free? If so (`yes`) the token comes with the answer
     sem_open, sem_opened,        // ... -> home: there is to be a semaphore, with this value unless it is there already
     sem_want, sem_grant,         // ... -> home: one less; `attempt`: or `yes` is false, at once
@@ -54,7 +55,7 @@ struct SyncMessage {
   bool full = false;         // lock_tried: no room for another lock
   Waiter waiter = 0;         // whose
   Node node = 0;             // lock_next
-  Key key = 0;               // all but barrier_*
+  Key key = 0;               // which lock, semaphore, condition variable; barrier_arrive: the mark
   std::uint64_t number = 0;  // barrier_*: which barrier, counted from 1; sem_open: the value
   friend bool operator==(const SyncMessage&, const SyncMessage&) = default;
 };
@@ -75,7 +76,8 @@ struct SemPost { Key key; Waiter waiter; Lane lane = 0; };
 struct CondWait { Key key; Waiter waiter; Lane lane = 0; };  // Done: the thread is in the queue, and lets go of its lock
 struct CondSleep { Waiter waiter; };  // after that; Done: it was woken
 struct CondSignal { Key key; bool all = false; };  // no Done
-struct BarrierArrive { Waiter waiter; Lane lane = 0; };
+// `mark`: of all that the program must have done alike in all ranks; node 0 compares.
+struct BarrierArrive { Waiter waiter; Lane lane = 0; std::uint64_t mark = 0; };
 struct SyncReceived { Node from; Lane lane; SyncMessage msg; };
 // clang-format on
 using SyncEvent = std::variant<LockWant, LockTry, LockFree, SemOpen, SemWait, SemPost, CondWait, CondSleep, CondSignal,
@@ -88,8 +90,9 @@ enum class Result : std::uint8_t { ok, busy, full };  // full: there are as many
 // clang-format off
 struct SyncSend { Node to; Lane lane; SyncMessage msg; };
 struct Done { Waiter who; Result result = Result::ok; };
+struct Differ { Node one, other; };  // two nodes came to a barrier with different marks; nobody gets past it
 // clang-format on
-using SyncAction = std::variant<SyncSend, Done, Abort>;
+using SyncAction = std::variant<SyncSend, Done, Differ, Abort>;
 
 struct SyncConfig {
   Node self = 0;

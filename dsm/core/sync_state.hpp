@@ -66,10 +66,11 @@ struct SyncState {
   std::vector<SyncMessage> questions;      // by waiter: what it has asked another node; as it was made: nothing
   std::vector<Sleep> sleeps;               // by waiter
   std::vector<Key> sleeps_on;              // by waiter: the condition variable
-  // the barrier; `arrived` and `arrival_lanes` at node 0 only
+  // the barrier; `arrived` and `arrival_...` at node 0 only
   std::uint64_t round = 1;
   std::uint64_t arrived = 0;
   std::vector<Lane> arrival_lanes;
+  std::vector<std::uint64_t> arrival_marks;
   bool at_barrier = false;  // this node has arrived
   Waiter barrier_waiter = 0;
 

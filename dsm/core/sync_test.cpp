@@ -51,6 +51,8 @@ class Talk {
         static const char* const results[] = {"done", "busy", "full"};
         text_ += std::to_string(at) + "." + std::to_string(done->who) + " " +
                  results[static_cast<unsigned>(done->result)] + "\n";
+      } else if (const auto* differ = std::get_if<Differ>(&action)) {
+        text_ += std::to_string(differ->one) + " and " + std::to_string(differ->other) + " differ\n";
       } else {
         text_ += "abort\n";
       }
@@ -321,6 +323,14 @@ TEST(SyncBarrier, NobodyGoesBeforeTheLastHasCome) {
   EXPECT_EQ(talk.settled(), "1>0 barrier_arrive\n");
   talk.arrive(2);
   EXPECT_EQ(talk.settled(), "2>0 barrier_arrive\n0>1 barrier_go\n0>2 barrier_go\n0.1 done\n1.3 done\n2.0 done\n");
+}
+
+TEST(SyncBarrier, NobodyGetsPastItWithDifferentMarks) {
+  Talk talk(3);
+  talk.step(2, BarrierArrive{.waiter = 0, .lane = 1, .mark = 7});
+  talk.step(0, BarrierArrive{.waiter = 0, .lane = 1, .mark = 7});
+  talk.step(1, BarrierArrive{.waiter = 0, .lane = 1, .mark = 8});
+  EXPECT_EQ(talk.settled(), "2>0 barrier_arrive\n1>0 barrier_arrive\n0 and 1 differ\n");
 }
 
 // ---- what a peer may not say ----

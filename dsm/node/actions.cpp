@@ -1,7 +1,10 @@
 // What the cores want done, done: under the lock, in order. And what follows when the lock has been let go.
 #include <sys/socket.h>
 #include <sys/timerfd.h>
+#include <unistd.h>
 
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <limits>
 #include <utility>
@@ -12,6 +15,21 @@ namespace dsm::node {
 
 using core::Access;
 using telemetry::Counters;
+
+namespace {
+
+// Perhaps on the service thread, while a thread of the program holds stderr's lock: so not by stdio.
+[[noreturn]] void end_for(const core::Differ& differ) noexcept {
+  std::array<char, 160> line{};
+  const int length =
+      std::snprintf(line.data(), line.size(),
+                    "dsm: ranks %d and %d have called dsm_alloc with different sizes; all ranks must call it alike\n",
+                    differ.one, differ.other);
+  [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), static_cast<std::size_t>(length));
+  std::abort();
+}
+
+}  // namespace
 
 void Node::carry_out(Errand& errand) noexcept {
   for (const core::Action& action : actions_) {
@@ -53,6 +71,8 @@ void Node::carry_out_sync(Errand& errand) noexcept {
     } else if (const auto* done = std::get_if<core::Done>(&action)) {
       seats_[done->who].result = done->result;
       wake(done->who, errand);
+    } else if (const auto* differ = std::get_if<core::Differ>(&action)) {
+      end_for(*differ);
     } else if (const auto* abort = std::get_if<core::Abort>(&action)) {
       errand.failed = true;
       errand.failure = *abort;

@@ -112,6 +112,16 @@ void forget_in_child() {
 
 Job* dsm::node::current_job = nullptr;
 
+Job* dsm::node::job_for(const char* function) noexcept {
+  if (job == nullptr && phase == Phase::finalized) {
+    std::fprintf(stderr, "dsm: rank %d: %s after dsm_finalize: the job is over for this process\n", DSM_NODE_ID,
+                 function);
+    std::abort();
+  }
+  if (job == nullptr) errno = ENOTCONN;
+  return job;
+}
+
 extern "C" {
 
 using dsm::node::result;
@@ -160,10 +170,12 @@ size_t dsm_size(void) { return job == nullptr ? 0 : job->pager->size(); }
 size_t dsm_page_size(void) { return job == nullptr ? 0 : job->pager->page_size(); }
 
 void* dsm_alloc(size_t bytes) {
-  if (job == nullptr || bytes == 0) {
+  if (dsm::node::job_for("dsm_alloc") == nullptr) return nullptr;
+  if (bytes == 0) {
     errno = EINVAL;
     return nullptr;
   }
+  job->node->note_collective(bytes);
   const std::size_t page = job->pager->page_size();
   const std::size_t left = job->pager->size() - job->allocated;
   if (bytes > left) {
@@ -176,7 +188,7 @@ void* dsm_alloc(size_t bytes) {
 }
 
 int dsm_stats(struct dsm_stats* out) {
-  if (job == nullptr) return result(ENOTCONN);
+  if (dsm::node::job_for("dsm_stats") == nullptr) return -1;
   if (out == nullptr) return result(EINVAL);
   const dsm::telemetry::Counters& c = job->publisher->counters();
   const auto get = [](const std::atomic<std::uint64_t>& counter) { return counter.load(std::memory_order_relaxed); };

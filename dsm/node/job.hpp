@@ -21,6 +21,10 @@ struct Job {
 
 extern Job* current_job;  // nullptr: before dsm_init, after dsm_finalize, in a forked child
 
+// For the function of dsm.h that is named: the job, or nullptr and ENOTCONN. After dsm_finalize it says so and aborts: a
+// program that goes on then has lost its memory, and would not look at an error.
+[[nodiscard]] Job* job_for(const char* function) noexcept;
+
 // 0, or -1 and errno.
 inline int result(int error) noexcept {
   if (error == 0) return 0;

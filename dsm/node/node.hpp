@@ -81,6 +81,8 @@ class Node final : public pager::FaultSink {
   int sem_wait(core::Key semaphore, bool attempt) noexcept;         // EBUSY: it is 0, and this was an attempt
   int sem_post(core::Key semaphore) noexcept;
   int barrier() noexcept;  // EBUSY: another thread of this rank is in it
+  // Something that all ranks must do alike, with this argument: the next barrier ends the job if they have not.
+  void note_collective(std::uint64_t argument) noexcept;
 
   // A barrier, then goodbyes: returns when all ranks have said theirs, and the service thread has ended. Should one never
   // come, dsmexec ends the job: it has a deadline for this phase.
@@ -246,6 +248,7 @@ class Node final : public pager::FaultSink {
   std::atomic<bool> lost_{false};
   std::atomic<bool> finalizing_{false};
   std::atomic<bool> in_barrier_{false};
+  std::atomic<std::uint64_t> collective_mark_{0};
   FutexLock telling_;  // the coordinator's channel, for sending
   ipc::Fd epoll_, timer_, stop_;
   std::thread service_;

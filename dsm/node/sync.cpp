@@ -135,6 +135,12 @@ int Node::sem_post(core::Key semaphore) noexcept {
 
 // ---- the barrier ----
 
+void Node::note_collective(std::uint64_t argument) noexcept {
+  const std::uint64_t mark =
+      collective_mark_.load(std::memory_order_relaxed);  // one thread of a rank does what is collective
+  collective_mark_.store((mark ^ argument) * 0x100000001b3U + 1, std::memory_order_relaxed);
+}
+
 int Node::barrier() noexcept {
   if (in_barrier_.exchange(true, std::memory_order_acquire)) return EBUSY;
   const Uncancelled uncancelled;
@@ -142,7 +148,8 @@ int Node::barrier() noexcept {
   if (!take_place(errand, For::fault)) stuck();  // one thread of a rank: it cannot starve the faults
   publisher_.count(&Counters::barriers);
   wait_for_sync(RankState::barrier, publisher_.counters().barriers.load(std::memory_order_relaxed), errand, [&] {
-    sync_.step(core::BarrierArrive{errand.self, errand.lane}, sync_actions_);
+    sync_.step(core::BarrierArrive{errand.self, errand.lane, collective_mark_.load(std::memory_order_relaxed)},
+               sync_actions_);
   });
   leave_place(errand);
   in_barrier_.store(false, std::memory_order_release);

@@ -238,6 +238,18 @@ TEST(Failure, LeavingWithoutFinalizeIsNamed) {
   EXPECT_TRUE(has_line(r.err, {"rank 3 ", "dsm_finalize"})) << text(r);
 }
 
+TEST(Failure, DifferentSizesInTwoRanksAreNamed) {
+  const Ended r = run(job({}, {"dsm_stress", "unlike"}));
+  EXPECT_EQ(r.code(), 134) << text(r);
+  EXPECT_TRUE(has_line(r.err, {"ranks 0 and 2 ", "dsm_alloc"})) << text(r);
+}
+
+TEST(Failure, UseAfterFinalizeIsNamed) {
+  const Ended r = run(job({}, {"dsm_stress", "late"}));
+  EXPECT_EQ(r.code(), 134) << text(r);
+  EXPECT_TRUE(has_line(r.err, {"rank 1: dsm_lock after dsm_finalize"})) << text(r);
+}
+
 TEST(Failure, SixtyFiveRanksOfADsmProgramAreRefusedInOneLine) {
   const Ended r = run(job({"-n", "65", "--size", "1M"}, {"hello"}));
   EXPECT_EQ(r.code(), 125) << text(r);

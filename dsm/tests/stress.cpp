@@ -176,6 +176,18 @@ bool leave() {
   return true;
 }
 
+bool unlike() {
+  (void)dsm_alloc(DSM_NODE_ID == 2 ? 8192 : 4096);
+  dsm_barrier();
+  return true;
+}
+
+bool late() {
+  dsm_finalize();
+  if (DSM_NODE_ID == 1) (void)dsm_lock(3);
+  std::exit(0);
+}
+
 bool run(const Options& o) {
   if (o.what == "rmw") return rmw(o);
   if (o.what == "hammer") return hammer(o);
@@ -186,6 +198,8 @@ bool run(const Options& o) {
   if (o.what == "messages") return stress::messages(o);
   if (o.what == "wild") return wild();
   if (o.what == "leave") return leave();
+  if (o.what == "unlike") return unlike();
+  if (o.what == "late") return late();
   std::fprintf(stderr, "dsm_stress: no such test '%s'; see --help\n", o.what.c_str());
   return false;
 }
@@ -194,7 +208,7 @@ bool run(const Options& o) {
 
 int main(int argc, char** argv) {
   Options o;
-  po::options_description options("dsm_stress rmw|hammer|print|straddle|sync|barriers|messages|wild|leave");
+  po::options_description options("dsm_stress rmw|hammer|print|straddle|sync|barriers|messages|wild|leave|unlike|late");
   options.add_options()("help,h", "this text")("what", po::value(&o.what)->required(), "the test")(
       "rounds", po::value(&o.rounds), "how often")("threads", po::value(&o.threads), "of each rank (hammer, sync)")(
       "seconds", po::value(&o.seconds), "how long (hammer, sync)")("seed", po::value(&o.seed), "of what is random")(

@@ -28,7 +28,7 @@ char *dsm_init(int argc, char **argv);
 
 /* Leaves the job; collective: a barrier, after which no rank touches the region any more. No other thread of the rank may be
  * in a dsm_ call, or touch the region, when it is called. A rank that ends without it fails the job. Does nothing before
- * dsm_init. */
+ * dsm_init. What is called after it, but dsm_size, dsm_page_size and dsm_sem_close, ends the program with a line on stderr. */
 void dsm_finalize(void);
 
 /* This process's rank, 0 .. DSM_NODE_NUM-1, and the number of ranks. 0 and 1 before dsm_init. */
@@ -40,8 +40,8 @@ size_t dsm_size(void);
 size_t dsm_page_size(void);
 
 /* Sets `bytes` of the region aside, page-aligned; collective, with the same size in every rank. NULL and ENOMEM when the
- * region has no room left, EINVAL for 0. Never given back. A program uses either the raw region from dsm_init's base or
- * this, never both. */
+ * region has no room left, EINVAL for 0. Never given back. If two ranks have called it with different sizes, the next
+ * barrier ends the job. A program uses either the raw region from dsm_init's base or this, never both. */
 void *dsm_alloc(size_t bytes);
 
 /* Waits until every rank has called it; collective. What any rank wrote before is seen by every rank after. EBUSY: another
