@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <bit>
 #include <boost/program_options.hpp>
 #include <charconv>
 #include <cmath>
@@ -11,7 +12,7 @@ namespace {
 
 namespace po = boost::program_options;
 
-constexpr std::uint64_t page = 4096;
+constexpr std::uint64_t smallest_page = 4096, largest_page = std::uint64_t{1} << 20;
 constexpr const char* hint = " (see dsmexec --help)";
 
 po::options_description visible_options() {
@@ -22,6 +23,8 @@ po::options_description visible_options() {
   add("protocol,p", po::value<std::string>()->value_name("msi|migrate"), "how pages move (default: msi)");
   add("size", po::value<std::string>()->value_name("BYTES"),
       "size of the shared region: K, M, G or T may follow (default: 1G)");
+  add("page-size", po::value<std::string>()->value_name("BYTES"),
+      "what moves as a whole: a power of two, 4K to 1M (default: 4K)");
   add("timeout", po::value<std::string>()->value_name("SECONDS"), "end the job after so long, with exit code 124");
   add("output", po::value<std::string>()->value_name("tag|plain|DIR"),
       "tag each line with its rank, or not, or write a file for each rank and stream into DIR (default: tag)");
@@ -108,25 +111,37 @@ po::variables_map parse(const std::vector<std::string>& arguments, std::vector<s
   return values;
 }
 
-}  // namespace
-
-std::uint64_t parse_size(std::string_view text) {
-  constexpr std::uint64_t most = std::uint64_t{1} << 40;
-  const auto bad = [text] {
-    return UsageError(fmt::format("--size {}: a number of bytes from 1 to 1T is needed, as in 64M{}", text, hint));
-  };
+// "64", "16K", "1G": bytes, from 1 to `most`; 0 if it is nothing of the kind.
+std::uint64_t bytes_in(std::string_view text, std::uint64_t most) {
   std::uint64_t value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc()) throw bad();
+  if (error != std::errc()) return 0;
   const std::string_view suffix = text.substr(static_cast<std::size_t>(end - text.data()));
   unsigned shift = 0;
   if (!suffix.empty()) {
     const auto at = std::string_view("KMGTkmgt").find(suffix);
-    if (suffix.size() != 1 || at == std::string_view::npos) throw bad();
+    if (suffix.size() != 1 || at == std::string_view::npos) return 0;
     shift = static_cast<unsigned>(at % 4 + 1) * 10;
   }
-  if (value == 0 || value > (most >> shift)) throw bad();
-  return ((value << shift) + page - 1) / page * page;
+  return value > (most >> shift) ? 0 : value << shift;
+}
+
+}  // namespace
+
+std::uint64_t parse_size(std::string_view text, std::uint64_t page_size) {
+  const std::uint64_t bytes = bytes_in(text, std::uint64_t{1} << 40);
+  if (bytes == 0) {
+    throw UsageError(fmt::format("--size {}: a number of bytes from 1 to 1T is needed, as in 64M{}", text, hint));
+  }
+  return (bytes + page_size - 1) / page_size * page_size;
+}
+
+std::uint32_t parse_page_size(std::string_view text) {
+  const std::uint64_t bytes = bytes_in(text, largest_page);
+  if (bytes < smallest_page || !std::has_single_bit(bytes)) {
+    throw UsageError(fmt::format("--page-size {}: a power of two from 4K to 1M is needed{}", text, hint));
+  }
+  return static_cast<std::uint32_t>(bytes);
 }
 
 Options parse_options(const std::vector<std::string>& arguments) {
@@ -144,7 +159,8 @@ Options parse_options(const std::vector<std::string>& arguments) {
   if (const auto* protocol = text("protocol"); protocol != nullptr && !core::parse(*protocol, out.protocol)) {
     throw UsageError(fmt::format("--protocol {}: msi or migrate is needed{}", *protocol, hint));
   }
-  if (const auto* size = text("size")) out.size = parse_size(*size);
+  if (const auto* page_size = text("page-size")) out.page_size = parse_page_size(*page_size);
+  if (const auto* size = text("size")) out.size = parse_size(*size, out.page_size);
   if (const auto* timeout = text("timeout")) out.timeout = parse_timeout(*timeout);
   if (const auto* output = text("output")) out.output = *output;
   if (const auto* wdir = text("wdir")) out.wdir = *wdir;

@@ -25,6 +25,7 @@ struct Options {
   int ranks = 0;                       // 0: one for each slot of the machine_file
   core::Protocol protocol = core::Protocol::msi;
   std::uint64_t size = std::uint64_t{1} << 30;         // of the region, bytes; a multiple of the page size
+  std::uint32_t page_size = 4096;                      // bytes; a power of two
   std::optional<std::chrono::milliseconds> timeout{};  // for the whole job
   std::string output = "tag";                          // "tag", "plain", or a folder
   std::string wdir{};                                  // empty: where dsmexec was called
@@ -39,7 +40,9 @@ struct Options {
 [[nodiscard]] Options parse_options(const std::vector<std::string>& arguments);
 
 // "64", "16K", "1G": bytes, from 1 to 1T, rounded up to whole pages. Throws UsageError.
-[[nodiscard]] std::uint64_t parse_size(std::string_view text);
+[[nodiscard]] std::uint64_t parse_size(std::string_view text, std::uint64_t page_size);
+// Likewise; a power of two from 4K to 1M.
+[[nodiscard]] std::uint32_t parse_page_size(std::string_view text);
 
 [[nodiscard]] std::string help_text();
 [[nodiscard]] std::string version_text();

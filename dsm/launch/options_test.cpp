@@ -91,15 +91,29 @@ TEST(Options, MisuseIsOneLine) {
 }
 
 TEST(Options, SizesAreChecked) {
-  EXPECT_EQ(parse_size("4096"), 4096u);
-  EXPECT_EQ(parse_size("1"), 4096u);
-  EXPECT_EQ(parse_size("5K"), 8192u);
-  EXPECT_EQ(parse_size("64m"), 64u << 20);
-  EXPECT_EQ(parse_size("1T"), std::uint64_t{1} << 40);
+  EXPECT_EQ(parse_size("4096", 4096), 4096u);
+  EXPECT_EQ(parse_size("1", 4096), 4096u);
+  EXPECT_EQ(parse_size("5K", 4096), 8192u);
+  EXPECT_EQ(parse_size("64m", 4096), 64u << 20);
+  EXPECT_EQ(parse_size("1T", 4096), std::uint64_t{1} << 40);
   for (const char* bad : {"", "0", "0G", "1P", "abc", "-1", "1.5G", "1025G", "2T", "99999999999999999999",
                           "18446744073709551615T", "1GB", "G"}) {
-    EXPECT_THROW((void)parse_size(bad), UsageError) << bad;
+    EXPECT_THROW((void)parse_size(bad, 4096), UsageError) << bad;
   }
+}
+
+TEST(Options, APageIsAPowerOfTwoAndTheRegionWholePages) {
+  for (const auto& [text, bytes] : std::vector<std::pair<std::string, std::uint32_t>>{
+           {"4K", 4096}, {"4096", 4096}, {"64k", 65536}, {"1M", 1u << 20}, {"1024K", 1u << 20}}) {
+    EXPECT_EQ(parse_page_size(text), bytes) << text;
+  }
+  for (const char* bad : {"", "0", "1", "2K", "5K", "4097", "2M", "1G", "4KB", "-4096"}) {
+    EXPECT_THROW((void)parse_page_size(bad), UsageError) << bad;
+  }
+  const Options options = parse_options({"--size", "100K", "--page-size", "64K", "hosts", "prog"});
+  EXPECT_EQ(options.page_size, 65536u);
+  EXPECT_EQ(options.size, 131072u);
+  EXPECT_EQ(parse_options({"hosts", "prog"}).page_size, 4096u);
 }
 
 TEST(Options, TimeoutsMayBeFractions) {

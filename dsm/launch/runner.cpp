@@ -49,6 +49,7 @@ Coordinator::Config coordinator_config(const Runner::Plan& plan, const net::JobK
   config.key = key;
   config.protocol = core::name(plan.options.protocol);
   config.size = plan.options.size;
+  config.page_size = plan.options.page_size;
   config.open = plan.options.open_rendezvous;
   return config;
 }

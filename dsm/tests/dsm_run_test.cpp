@@ -146,6 +146,16 @@ TEST_P(Protocols, HammeringThreadsCountExactlyAndFairlyAndWasteNoGrants) {
   }
 }
 
+TEST_P(Protocols, PagesMayBeLarger) {
+  for (const char* page_size : {"8K", "64K", "1M"}) {
+    for (const std::vector<std::string>& line : std::vector<std::vector<std::string>>{
+             {"dsm_stress", "rmw", "--rounds", "50"}, {"dsm_stress", "straddle", "--rounds", "20"}}) {
+      const Ended r = run(job({"-p", GetParam(), "-n", "3", "--size", "32M", "--page-size", page_size}, line));
+      ASSERT_EQ(r.code(), 0) << page_size << text(r);
+    }
+  }
+}
+
 // 4 ranks x 4 threads, beside two busy loops; as many seconds as runs are asked for, up to 60.
 TEST_P(Protocols, LocksConditionVariablesAndSemaphoresKeepTheirTotals) {
   const BusyLoops loops;
