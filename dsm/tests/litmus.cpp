@@ -3,9 +3,9 @@
 //   $ build/bin/dsmexec -n 2 machine_file dsm_litmus sb --rounds 10000
 //   $ build/bin/dsmexec machine_file dsm_litmus iriw --rounds 10000 --seed 7
 //
-// Each round has words of its own that nobody has written, so nothing is ever reset. It begins at a barrier, with the pages
-// where earlier rounds, and a few random touches, have left them. Rank 0 prints a line for each outcome; exit 1 when one is
-// forbidden, or when one that is allowed is too rare (with delays: without them nobody says what is rare).
+// Each round has words of its own that nobody has written, so nothing is ever reset. It begins at a barrier, with the
+// pages where earlier rounds, and a few random touches, have left them. Rank 0 prints a line for each outcome; exit 1
+// when one is forbidden, or when one that is allowed is too rare (with delays: without them nobody says what is rare).
 #include "dsm/tests/litmus.hpp"
 
 #include <dsm/dsm.h>
@@ -41,7 +41,7 @@ struct Options {
 
 char* region = nullptr;  // where its page 0 is
 
-// Page n of the region lives at rank n modulo the number of ranks: how two locations get the homes that a shape asks for.
+// Page n of the region lives at rank n modulo the number of ranks: how locations get the homes that a shape asks for.
 class Board {
  public:
   Board(const Shape& shape, std::size_t rounds) : shape_(shape), words_(dsm_page_size() / sizeof(Word) - 1) {
@@ -75,8 +75,8 @@ class Board {
   char* first_ = nullptr;
 };
 
-// Sequentially consistent accesses, not plain ones: the processor's own store buffer lets a plain store be overtaken by a
-// load of another page. What is tried here is whether the pages keep the order in which instructions take effect.
+// Sequentially consistent accesses, not plain ones: the processor's own store buffer lets a plain store be overtaken by
+// a load of another page. What is tried here is whether the pages keep the order in which instructions take effect.
 unsigned carry_out(const Access& access, Word* word) {
   if (!access.store) return static_cast<unsigned>(__atomic_load_n(word, __ATOMIC_SEQ_CST));
   __atomic_store_n(word, access.value, __ATOMIC_SEQ_CST);
@@ -122,11 +122,11 @@ class Player {
     }
   }
 
-  // So that sometimes one rank has done all before another begins, though all that it needs is with the other. Asleep: there
-  // may be more ranks than processors.
+  // So that sometimes one rank has done all before another begins, though all that it needs is with the other. Asleep:
+  // there may be more ranks than processors.
   void come_late() { std::this_thread::sleep_for(std::chrono::microseconds(random_() % 1024)); }
 
-  // From nothing to a few times what a page takes to come, wherever this runs: short ones and long ones are as frequent.
+  // From nothing to a few times what a page takes to come, wherever this runs: short and long ones equally often.
   void dawdle() {
     const auto longest = 1U << random_() % 9;  // us
     const auto end = Clock::now() + std::chrono::microseconds(random_() % longest);

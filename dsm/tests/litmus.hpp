@@ -1,6 +1,6 @@
 // dsm/tests/litmus.hpp - litmus tests: a few accesses of a few ranks to a few locations, and what may come out.
 //
-// Used by dsm_litmus (litmus.cpp), which runs them on real ranks, and by litmus_test. Plain values; no shared memory here.
+// Used by dsm_litmus (litmus.cpp), which runs them on real ranks, and by litmus_test. Plain values, no shared memory.
 // The names of the tests: J. Alglave, L. Maranget, M. Tautschnig, "Herding cats", ACM TOPLAS 36(2), 2014.
 #pragma once
 #include <cstddef>
@@ -29,7 +29,7 @@ struct Shape {
   std::vector<std::vector<Access>> ranks;       // in program order; further ranks take no part
   bool last_values = false;                     // whether they are part of the outcome
   std::vector<std::vector<std::size_t>> homes;  // of the locations' pages, in turns from round to round
-  // With random delays each allowed outcome is seen in so many percent of the rounds; 0: at least once; none: no matter.
+  // With random delays each allowed outcome is seen in so many percent of the rounds; 0: at least once; none: any.
   std::optional<double> rarest_percent;
 };
 

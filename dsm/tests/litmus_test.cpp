@@ -1,5 +1,5 @@
-// Litmus tests on real ranks, a few rounds each: that nothing forbidden comes out, under any load. How often what is allowed
-// comes out is litmus_long_test's. And the tests are tested: with a bug in the core they fail.
+// Litmus tests on real ranks, a few rounds each: that nothing forbidden comes out, under any load. How often what is
+// allowed comes out is for litmus_long_test.cpp. And the tests are tested: with a bug in the core they fail.
 #include "dsm/tests/litmus.hpp"
 
 #include <gtest/gtest.h>
@@ -60,14 +60,23 @@ TEST_P(Litmus, NothingForbiddenComesOut) {
   }
 }
 
-TEST(LitmusPrograms, ForbiddenOutcomesAreFoundWhenAnInvalidationIsAnsweredAndTheCopyStays) {
+// Runs the program over a core with a bug in it (dsm/core/mutants).
+void expect_forbidden(const std::string& mutant, const std::vector<Trial>& tests) {
   const std::string self = dsm::launch::testing::own_path();
-  const std::string program = self.substr(0, self.rfind("/tests/")) + "/mutants/acknowledged-copy-kept/dsm_litmus";
-  for (const Trial& test : {Trial{"sb", "2"}, Trial{"mp", "2"}, Trial{"iriw", "4"}, Trial{"two-homes", "2"}}) {
+  const std::string program = self.substr(0, self.rfind("/tests/")) + "/mutants/" + mutant + "/dsm_litmus";
+  for (const Trial& test : tests) {
     const Ended r = litmus_job("msi", test, {"--rounds", "1000", "--frequencies", "off", "--seed", seed()}, program);
     EXPECT_EQ(r.code(), 1) << test.name << ", seed " << seed() << ": " << text(r);
     EXPECT_NE(r.err.find(": forbidden, and seen "), std::string::npos) << test.name << ": " << text(r);
   }
+}
+
+TEST(LitmusMutants, AnInvalidationIsAnsweredAndTheCopyStays) {
+  expect_forbidden("acknowledged-copy-kept", {{"sb", "2"}, {"mp", "2"}, {"iriw", "4"}, {"two-homes", "2"}});
+}
+
+TEST(LitmusMutants, TheHomeTakesARecalledPageForItsOldOne) {
+  expect_forbidden("recalled-page-forgotten", {{"corr", "4"}});
 }
 
 // ---- what is allowed ------------------------------------------------------------------------------------------------

@@ -6,14 +6,21 @@ $(eval $(call test,dsm_run_test,dsm/tests/dsm_run_test.cpp,testbench ipc04,,dsme
 # Litmus tests, and the same program over a core with a bug in it (dsm/core/mutants), which must be found.
 litmus := dsm/tests/litmus.cpp dsm/tests/litmus_shapes.cpp
 litmus_stands_on := node pager net telemetry ipc01 ipc02 ipc03 ipc04 ipc06
-litmus_mutant := $(MUTANTS)/acknowledged-copy-kept
-$(eval $(call program,dsm_litmus,$(litmus),$(litmus_stands_on) core,-lsodium -lboost_program_options))
+litmus_links := -lsodium -lboost_program_options
+$(eval $(call program,dsm_litmus,$(litmus),$(litmus_stands_on) core,$(litmus_links)))
 $(eval $(call test,litmus_test,dsm/tests/litmus_test.cpp dsm/tests/litmus_shapes.cpp,testbench ipc04,,dsmexec dsm_litmus))
-$(eval $(call test_long,litmus_long_test,dsm/tests/litmus_long_test.cpp,testbench ipc04,,dsmexec dsm_litmus))
-$(litmus_mutant)/dsm_litmus: $(litmus_mutant)/mutant.o $(call objects,$(litmus)) $(filter-out $(OBJ)/dsm/core/state.o,$(OBJECTS.core)) $(call archives,$(litmus_stands_on))
-	$(call say,LINK,$@)
-	$(Q)$(CXX) $(ALL_LDFLAGS) -o $@ $(filter %.o,$^) -Wl,--start-group $(filter %.a,$^) -Wl,--end-group -lsodium -lboost_program_options
-$(BUILD)/tests/litmus_test: | $(litmus_mutant)/dsm_litmus
+litmus_long = $(eval $(call test_long,litmus_$(1)_long_test,dsm/tests/litmus_long_test.cpp dsm/tests/litmus_long_$(1).cpp,testbench ipc04,,dsmexec dsm_litmus))
+$(call litmus_long,msi)
+$(call litmus_long,migrate)
+# MUTANT, the source file that it changes
+define litmus_mutant
+$(MUTANTS)/$(1)/dsm_litmus: $(MUTANTS)/$(1)/mutant.o $(call objects,$(litmus)) $(filter-out $(call objects,$(2)),$(OBJECTS.core)) $(call archives,$(litmus_stands_on))
+	$$(call say,LINK,$$@)
+	$$(Q)$$(CXX) $$(ALL_LDFLAGS) -o $$@ $$(filter %.o,$$^) -Wl,--start-group $$(filter %.a,$$^) -Wl,--end-group $(litmus_links)
+$(BUILD)/tests/litmus_test: | $(MUTANTS)/$(1)/dsm_litmus
+endef
+$(eval $(call litmus_mutant,acknowledged-copy-kept,dsm/core/state.cpp))
+$(eval $(call litmus_mutant,recalled-page-forgotten,dsm/core/msi.cpp))
 
 # What a user has: the header, the libraries, a compiler.
 $(eval $(call test,library_test,dsm/tests/library_test.cpp,ipc04,,dsmexec))

@@ -1,0 +1,3 @@
+// What litmus_msi_long_test runs: see litmus_long_test.cpp.
+extern const char* const litmus_protocol;
+const char* const litmus_protocol = "msi";
