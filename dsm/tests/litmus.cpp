@@ -236,7 +236,7 @@ bool understood(const Options& o) {
 
 int main(int argc, char** argv) {
   Options o;
-  po::options_description options("dsm_litmus sb|mp|iriw|corr|two-homes");
+  po::options_description options("dsm_litmus sb|mp|iriw|corr|two-homes[-sb|-mp|-2+2w]");
   options.add_options()("help,h", "this text")("name", po::value(&o.name)->required(), "the test")(
       "rounds", po::value(&o.rounds), "how many; 10000")("seed", po::value(&o.seed), "of what is random")(
       "delays", po::value(&o.delays), "on (the default): a random delay before each access; off")(

@@ -108,11 +108,11 @@ std::vector<Shape> shapes(std::string_view name) {
   if (name == "mp") return {message_passing("mp", same)};
   if (name == "iriw") return {iriw()};
   if (name == "corr") return {coherence()};
-  if (name == "two-homes") {
-    return {store_buffering("two-homes sb", different), message_passing("two-homes mp", different),
-            two_plus_two_writes("two-homes 2+2w", different)};
-  }
-  return {};
+  std::vector<Shape> two_homes = {store_buffering("two-homes-sb", different),
+                                  message_passing("two-homes-mp", different),
+                                  two_plus_two_writes("two-homes-2+2w", different)};
+  if (name != "two-homes") std::erase_if(two_homes, [&](const Shape& shape) { return shape.name != name; });
+  return two_homes;
 }
 
 std::set<Outcome> allowed(const Shape& shape) { return Walk(shape).outcomes(); }
