@@ -33,8 +33,8 @@ struct Shape {
   std::optional<double> rarest_percent;
 };
 
-// The shapes that `name` stands for: sb, mp, iriw, corr, two-homes-sb, two-homes-mp, two-homes-2+2w; two-homes: the last
-// three. None if there is no such name.
+// The shapes that `name` stands for: sb, mp, iriw, corr, two-homes-sb, two-homes-mp, two-homes-2+2w; two-homes: the
+// last three. None if there is no such name.
 std::vector<Shape> shapes(std::string_view name);
 
 // What sequential consistency allows: the outcomes of all interleavings.
