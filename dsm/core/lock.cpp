@@ -141,7 +141,6 @@ void told(SyncState& s, Lock& lock, bool yes, SyncActions& out) {
   const Place first = s.dequeue(lock.line);
   Tail rest = std::exchange(lock.line, Tail{0});
   if (yes) lock.last = first.from;
-  answer_try(s, first, lock.key, yes, false, out);
   while (rest != 0) {
     const Place who = s.dequeue(rest);
     if (who.attempt) {
@@ -150,6 +149,8 @@ void told(SyncState& s, Lock& lock, bool yes, SyncActions& out) {
       promise(s, lock, who, out);
     }
   }
+  // Last: a thread of ours that hears "no" may try again at once, and would be in front of them every time.
+  answer_try(s, first, lock.key, yes, false, out);
 }
 
 void refused(SyncState& s, Lock& lock, SyncActions& out) {

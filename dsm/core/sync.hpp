@@ -68,7 +68,7 @@ struct SyncMessage {
 // clang-format off
 
 struct LockWant { Key key; Waiter waiter; Thread thread; };
-struct LockTry { Key key; Waiter waiter; Thread thread; Lane lane = 0; };  // Done: busy, if somebody holds it
+struct LockTry { Key key; Waiter waiter; Thread thread; Lane lane = 0; };  // Done: busy, if somebody holds it or waits for it
 struct LockFree { Key key; };  // no Done. REQUIRES: this node's thread holds it (holder() says so)
 struct SemOpen { Key key; std::uint64_t value; Waiter waiter; Lane lane = 0; };
 struct SemWait { Key key; Waiter waiter; Lane lane = 0; bool attempt = false; };  // Done: busy, if it is only an attempt

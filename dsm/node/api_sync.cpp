@@ -8,6 +8,7 @@
 #include <new>
 
 #include "dsm/node/job.hpp"
+#include "dsm/node/keys.hpp"
 
 struct dsm_sem {
   dsm::core::Key key;
@@ -22,15 +23,12 @@ using dsm::node::Node;
 using dsm::node::result;
 
 constexpr unsigned numbered_locks = 65536;
-constexpr Key by_address = Key{1} << 62U;
 
-// The key of a lock or condition variable that is named by an address. An object's home is its key modulo the number of
-// ranks, and addresses have strides: multiplied by an odd number they stay different from one another (modulo a power of
-// two), and come to be spread over the ranks. False if it is not in the region.
+// The key of a lock or condition variable that is named by an address. False if it is not in the region.
 bool key_at(const Job& job, const void* p, Key& key) {
   const auto offset = reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(job.pager->base());
   if (offset >= job.pager->size()) return false;
-  key = ((offset * 0x9e3779b97f4a7c15U) & (by_address - 1)) | by_address;
+  key = dsm::node::key_of_offset(offset);
   return true;
 }
 

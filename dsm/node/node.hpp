@@ -70,11 +70,12 @@ class Node final : public pager::FaultSink {
   // Makes the page accessible to this thread's next try. All signals are blocked. async-signal-safe: yes.
   void on_fault(core::Page page, core::Access want, std::uintptr_t pc) noexcept override;
 
-  // All return 0 or an errno. EAGAIN: too many threads of this rank wait already.
+  // All return 0 or an errno. Those that wait, or ask another rank: EAGAIN, if too many threads of this rank wait already.
   int acquire(core::Key lock) noexcept;      // EDEADLK: held by this thread; ENOLCK: no room for another lock
   int try_acquire(core::Key lock) noexcept;  // and EBUSY: somebody holds it, or waits for it
   int release(core::Key lock) noexcept;      // EPERM: not held by this thread
-  // Lets go of the lock, waits for a signal, and takes the lock again. EPERM: not held by this thread.
+  // Lets go of the lock, waits for a signal, and takes the lock again. EPERM: not held by this thread. ENOLCK: no room for
+  // the lock any more; then it is not held.
   int cond_wait(core::Key condition, core::Key lock) noexcept;
   int cond_signal(core::Key condition, bool all) noexcept;
   int sem_open(core::Key semaphore, std::uint64_t value) noexcept;  // ENOSPC: no room for another semaphore
@@ -156,7 +157,7 @@ class Node final : public pager::FaultSink {
 
   // the thread that waits for other threads (sync.cpp)
   [[nodiscard]] static core::Thread this_thread() noexcept;
-  // Waits in the sync core for what `begin_with(errand)` begins, which says whether there is anything to wait for.
+  // Steps the sync core as `begin_with()` says, under the lock, and waits until that is done for this thread.
   template <class Begin>
   core::Result wait_for_sync(telemetry::RankState state, std::uint64_t on, Errand& errand,
                              const Begin& begin_with) noexcept;

@@ -78,6 +78,7 @@ int Node::cond_wait(core::Key condition, core::Key lock) noexcept {
   Errand errand;
   if (!take_place(errand, For::sync)) return EAGAIN;
   bool mine = false;
+  Result taken = Result::ok;
   wait_for_sync(RankState::lock, condition, errand, [&] {
     mine = sync_.holder(lock) == self;
     if (mine) {
@@ -91,12 +92,13 @@ int Node::cond_wait(core::Key condition, core::Key lock) noexcept {
       sync_.step(core::CondSleep{errand.self}, sync_actions_);
       sync_.step(core::LockFree{lock}, sync_actions_);
     });
-    wait_for_sync(RankState::lock, lock, errand, [&] {
+    taken = wait_for_sync(RankState::lock, lock, errand, [&] {
       sync_.step(core::LockWant{lock, errand.self, self}, sync_actions_);
     });
   }
   leave_place(errand);
-  return mine ? 0 : EPERM;
+  if (!mine) return EPERM;
+  return taken == Result::ok ? 0 : ENOLCK;
 }
 
 int Node::cond_signal(core::Key condition, bool all) noexcept {
@@ -111,13 +113,24 @@ int Node::cond_signal(core::Key condition, bool all) noexcept {
 
 // ---- semaphores ----
 
+namespace {
+
+// Who waits for a post would keep its call lane from the faults of other threads: it asks on the service lane.
+template <class Event>
+bool waits_long(const Event&) noexcept {
+  return false;
+}
+bool waits_long(const core::SemWait& event) noexcept { return !event.attempt; }
+
+}  // namespace
+
 template <class Event>
 int Node::ask(RankState state, core::Key key, Event event, int error) noexcept {
   const Uncancelled uncancelled;
   Errand errand;
   if (!take_place(errand, For::sync)) return EAGAIN;
   event.waiter = errand.self;
-  event.lane = errand.lane;
+  event.lane = waits_long(event) ? core::Lane{0} : errand.lane;
   const Result result = wait_for_sync(state, key, errand, [&] { sync_.step(event, sync_actions_); });
   leave_place(errand);
   return result == Result::ok ? 0 : error;

@@ -3,9 +3,11 @@
 
 #include <deque>
 #include <random>
+#include <set>
 #include <thread>
 
 #include "dsm/node/fake_cluster.hpp"
+#include "dsm/node/keys.hpp"
 #include "dsm/node/node.hpp"
 
 namespace dsm::node {
@@ -123,6 +125,25 @@ TEST(NodeLock, IsNotInheritedByAThreadOfTheSameNumber) {
   Node& node = *cluster[0].node;
   std::thread([&] { EXPECT_EQ(node.acquire(1), 0); }).join();
   for (int i = 0; i < 100; ++i) std::thread([&] { EXPECT_EQ(node.release(1), EPERM); }).join();
+}
+
+TEST(NodeLock, LocksNamedByAddressesOfAnyStrideAreSpreadOverTheRanks) {
+  for (const std::uint64_t stride : {1U, 4U, 8U, 24U, 64U, 4096U, 65536U}) {
+    for (const std::uint64_t ranks : {2U, 3U, 4U, 8U}) {
+      std::array<int, 8> homes{};
+      std::set<core::Key> keys;
+      for (std::uint64_t i = 0; i < 4000; ++i) {
+        const core::Key key = key_of_offset(i * stride);
+        EXPECT_GE(key, 65536U) << "a number's";
+        keys.insert(key);
+        ++homes[key % ranks];
+      }
+      EXPECT_EQ(keys.size(), 4000U);
+      for (std::size_t rank = 0; rank < ranks; ++rank) {
+        EXPECT_GT(homes[rank], 4000 / static_cast<int>(ranks) / 2) << "stride " << stride << ", rank " << rank;
+      }
+    }
+  }
 }
 
 TEST(NodeCondition, HandsEachThingFromOneProducerToOneConsumer) {

@@ -62,11 +62,13 @@ bool use_the_queue(Shared& s, Word item) {
   auto& q = s.queue;
   bool ok = good(dsm_lock_at(&q), "dsm_lock_at");
   while (ok && q.size == room) ok = good(dsm_cond_wait_at(&q.not_full, &q), "dsm_cond_wait_at");
+  if (!ok) return false;
   q.items[q.size++] = item;
   q.put += item;
   ok = ok && good(dsm_cond_signal_at(&q.not_empty), "dsm_cond_signal_at") && good(dsm_unlock_at(&q), "dsm_unlock_at") &&
        good(dsm_lock_at(&q), "dsm_lock_at");
   while (ok && q.size == 0) ok = good(dsm_cond_wait_at(&q.not_empty, &q), "dsm_cond_wait_at");
+  if (!ok) return false;
   q.taken += q.items[--q.size];
   return ok && good(dsm_cond_broadcast_at(&q.not_full), "dsm_cond_broadcast_at") &&
          good(dsm_unlock_at(&q), "dsm_unlock_at");

@@ -58,7 +58,9 @@ int dsm_barrier(void);
  * by one thread of one rank. Not recursive.
  *
  * dsm_lock waits for it: EDEADLK if this thread holds it. dsm_trylock does not wait: EBUSY if anybody holds it or waits for
- * it. Both: ENOLCK if a million locks are in use at one rank. dsm_unlock: EPERM unless this thread holds it.
+ * it. Both: ENOLCK if there is no room for another lock at this rank or the lock's home: each remembers 1,048,576, those that
+ * are held or wanted, and those that were last used there or, of a home, elsewhere. dsm_unlock: EPERM unless this thread
+ * holds it.
  * A lock stays at the rank that used it last: to take it there again costs no message. Elsewhere: 2 or 3; from one who holds
  * it to the next who waits: 1. A rank hands it on to the next rank after those of its own threads that came earlier. */
 int dsm_lock(unsigned id);
@@ -69,8 +71,8 @@ int dsm_trylock_at(void *p);
 int dsm_unlock_at(void *p);
 
 /* A condition variable is named by an address in the region, as a lock is. dsm_cond_wait_at lets go of the lock named by
- * `lock`, waits until it is woken, and takes the lock again: EPERM unless this thread holds it. Look again at what you wait
- * for: another thread may have been faster. dsm_cond_signal_at wakes the one who has waited longest, if anybody does;
+ * `lock`, waits until it is woken, and takes the lock again: EPERM unless this thread holds it; ENOLCK as dsm_lock, and then
+ * the lock is not held any more. Look again at what you wait for: another thread may have been faster. dsm_cond_signal_at wakes the one who has waited longest, if anybody does;
  * dsm_cond_broadcast_at wakes all. Both may be called with or without the lock. */
 int dsm_cond_wait_at(void *c, void *lock);
 int dsm_cond_signal_at(void *c);

@@ -98,7 +98,7 @@ class Mutex {
   void unlock() { detail::check(dsm_unlock_at(this), "dsm::Mutex::unlock"); }
 
  private:
-  char place_;
+  [[maybe_unused]] char place_;  // so that two are at two places
 };
 
 // A condition variable, named by its place in the region as a Mutex is.
@@ -109,7 +109,11 @@ class ConditionVariable {
   ConditionVariable& operator=(const ConditionVariable&) = delete;
   // Lets go of the mutex, waits to be notified, takes the mutex again. REQUIRES: this thread holds it.
   void wait(std::unique_lock<Mutex>& lock) {
-    detail::check(dsm_cond_wait_at(this, lock.mutex()), "dsm::ConditionVariable::wait");
+    const int result = dsm_cond_wait_at(this, lock.mutex());
+    const int error = errno;
+    if (result == -1 && error == ENOLCK) lock.release();  // it is not held any more
+    errno = error;
+    detail::check(result, "dsm::ConditionVariable::wait");
   }
   template <class Predicate>
   void wait(std::unique_lock<Mutex>& lock, Predicate ready) {
@@ -119,7 +123,7 @@ class ConditionVariable {
   void notify_all() { detail::check(dsm_cond_broadcast_at(this), "dsm::ConditionVariable::notify_all"); }
 
  private:
-  char place_;
+  [[maybe_unused]] char place_;  // so that two are at two places
 };
 
 // A semaphore, the same in every rank that opens it by the same name (1 to 255 bytes). The first to open it gives it its
