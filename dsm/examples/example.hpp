@@ -1,5 +1,5 @@
-// dsm/examples/example.hpp - what the examples share: their command line, joining the job or saying why not; and for those
-// that compute something (Program): sharing out rows, counting faults, and comparing with the serial run.
+// dsm/examples/example.hpp - what the examples share: their command line, joining the job or saying why not; and for
+// those that compute something (Program): sharing out rows, counting faults, and comparing with the serial run.
 //
 // Thread-safety: each rank's main thread only. async-signal-safe: no.
 #pragma once
@@ -118,8 +118,8 @@ class Check {
   Check(dsm::Job& job, std::string name, bool spoil)
       : job_(job), name_(std::move(name)), spoil_(spoil), totals_(job.alloc<std::uint64_t>(3)) {}
 
-  // Collective; the last thing that a body does. Waits for all ranks and prints what they have done together; then rank 0
-  // calls `correct` and prints the verdict, which is returned; the others return true.
+  // Collective; the last thing that a body does. Waits for all ranks and prints what they have done together; then rank
+  // 0 calls `correct` and prints the verdict, which is returned; the others return true.
   bool verify(const std::function<bool()>& correct) {
     job_.barrier();
     struct dsm_stats mine {};
@@ -136,7 +136,8 @@ class Check {
     return good;
   }
 
-  // Whether all numbers are the same, bit for bit; says which is the first that is not. With --spoil, one is made wrong.
+  // Whether all numbers are the same, bit for bit; says which is the first that is not. With --spoil, one is made
+  // wrong.
   template <class T>
   bool same(const char* what, std::span<T> found, std::span<T> expected) {
     if (found.size() != expected.size()) return wrong(what, 0, found.size(), expected.size());

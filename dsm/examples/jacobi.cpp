@@ -1,15 +1,15 @@
 // jacobi - two grids and a barrier: only the rows at the edges travel.
 //
-// Heat spreads over a plate that is warm here and cold there, and whose edges stay as they are. In each round every cell becomes the mean of its four
-// neighbours. All ranks read one grid and write the other, each its own block of rows, so nobody reads what somebody
-// writes; the barrier ends the round, and the grids change places. A rank needs, besides its own rows, only the last row
-// of the block above and the first of the block below: two pages a round (rows of 512 numbers are a page), however
-// many rows there are.
+// Heat spreads over a plate that is warm here and cold there, and whose edges stay as they are. In each round every
+// cell becomes the mean of its four neighbours. All ranks read one grid and write the other, each its own block of
+// rows, so nobody reads what somebody writes; the barrier ends the round, and the grids change places. A rank needs,
+// besides its own rows, only the last row of the block above and the first of the block below: two pages a round (rows
+// of 512 numbers are a page), however many rows there are.
 //
 // The same numbers are added in the same order as in the serial run, so the result is the same bit for bit.
 //
-// In dsmtop: long runs of one letter, capital (written by their owner); where two runs meet, letters that change between
-// small (the neighbour has a copy) and capital.
+// In dsmtop: long runs of one letter, capital (written by their owner); where two runs meet, letters that change
+// between small (the neighbour has a copy) and capital.
 //
 //   $ build/bin/dsmexec machine_file jacobi --size 1024 --rounds 200
 //   [Proc 0 : localhost : stdout] jacobi: OK

@@ -6,8 +6,8 @@
 // message passing, and it costs as little: compare the faults with those of jacobi, where the whole grid is shared.
 //
 // The shared rows exist twice, for even and odd generations: a fast rank may put down its next edges while a slow one
-// still reads the present ones, and one barrier for each generation is enough. There is a shared row for each row of the
-// torus, for simplicity: shared memory that nobody touches costs nothing.
+// still reads the present ones, and one barrier for each generation is enough. There is a shared row for each row of
+// the torus, for simplicity: shared memory that nobody touches costs nothing.
 //
 // Cells are whole numbers: the result is exactly that of the serial run.
 //

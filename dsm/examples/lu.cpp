@@ -1,19 +1,20 @@
 // lu - one row is read by all: the owner of the pivot row writes it for the last time, and everybody takes a copy.
 //
-// Gaussian elimination splits a matrix into a lower and an upper triangle, in place. In step k, a multiple of row k, the
-// pivot row, is taken from every row below. Rows are dealt out like cards, row i to rank i % ranks: in blocks, the rank with
-// the first rows would soon have nothing left to do.
+// Gaussian elimination splits a matrix into a lower and an upper triangle, in place. In step k, a multiple of row k,
+// the pivot row, is taken from every row below. Rows are dealt out like cards, row i to rank i % ranks: in blocks, the
+// rank with the first rows would soon have nothing left to do.
 //
 // A row is written by its owner only, so its page stays there; when its turn as the pivot row comes, a copy goes to all
-// ranks, and the barrier says that it is final. Each row begins on a page of its own (example::Rows): two rows of different
-// owners in one page would move that page to and fro all the time.
+// ranks, and the barrier says that it is final. Each row begins on a page of its own (example::Rows): two rows of
+// different owners in one page would move that page to and fro all the time.
 //
-// The matrix has a heavy diagonal, so no rows need to be exchanged. Each element goes through the same operations in the
-// same order as in the serial run, so the result is the same bit for bit.
+// The matrix has a heavy diagonal, so no rows need to be exchanged. Each element goes through the same operations in
+// the same order as in the serial run, so the result is the same bit for bit.
 //
-// In dsmtop: pages abcdabcd... in capitals; from the top down, one after the other turns small and stays so.
+// In dsmtop: OWNED falls and COPIES rises, for all ranks alike, as one row after the other turns from capital to small;
+// much of the time somebody waits at the barrier (BARR).
 //
-//   $ build/bin/dsmexec machine_file lu --size 512
+//   $ build/bin/dsmexec machine_file lu --size 1024
 //   [Proc 0 : localhost : stdout] lu: OK
 #include "dsm/examples/example.hpp"
 

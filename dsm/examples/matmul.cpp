@@ -1,11 +1,11 @@
 // matmul - reading together: each page of B comes to a rank once, and stays.
 //
-// C = A * B. Each rank computes a block of rows of C. For that it needs the same rows of A, and all of B. Nobody asks for B
-// or sends it: a rank touches it, the page comes, and since nobody writes B any more, copies may be everywhere.
+// C = A * B. Each rank computes a block of rows of C. For that it needs the same rows of A, and all of B. Nobody asks
+// for B or sends it: a rank touches it, the page comes, and since nobody writes B any more, copies may be everywhere.
 //
-// The loop over the rows of B is the outermost. A rank is done with a page of B before it looks at the next one: also under
-// `-p migrate`, where a page has one copy that moves, a page of B then comes to each rank once, or not much oftener.
-// With the rows of C outermost, as in a textbook, all of B would come again for every row of C there: try it.
+// The loop over the rows of B is the outermost. A rank is done with a page of B before it looks at the next one: also
+// under `-p migrate`, where a page has one copy that moves, a page of B then comes to each rank once, or not much
+// oftener. With the rows of C outermost, as in a textbook, all of B would come again for every row of C there: try it.
 //
 // Every element of C is added up in the same order as in the serial run, so the result is the same bit for bit.
 //

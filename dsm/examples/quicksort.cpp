@@ -1,9 +1,9 @@
 // quicksort - a shared stack of work, and a condition variable to wait at when it is empty.
 //
-// Whoever takes a range from the stack splits it, puts one half back for others and goes on with the other half, until it
-// is small enough to be sorted at once. In the beginning there is one range and everybody else waits. That the stack is
-// empty does not mean the end: a rank at work may put something there. So the ranges that are not sorted yet are counted,
-// too, and the waiting ones are woken for either: a new range, or none left.
+// Whoever takes a range from the stack splits it, puts one half back for others and goes on with the other half, until
+// it is small enough to be sorted at once. In the beginning there is one range and everybody else waits. That the stack
+// is empty does not mean the end: a rank at work may put something there. So the ranges that are not sorted yet are
+// counted, too, and the waiting ones are woken for either: a new range, or none left.
 //
 // The array is in shared memory, and goes where the work goes: who splits a range pulls its pages over. The last ranges
 // are larger than a page (--leaf), else most of the time would go into pages with two owners.

@@ -1,12 +1,13 @@
 // sor - red and black cells in place: one grid is enough when neighbours never change at the same time.
 //
-// Successive over-relaxation, for the same plate as in jacobi, needs fewer rounds and half the memory: a cell is
-// moved beyond the mean of its four neighbours, in place. The cells are coloured like a chessboard. A red cell has only
-// black neighbours: all red ones may change at once, by any rank in any order; a barrier; then all black ones; a barrier.
+// Successive over-relaxation, for the same plate as in jacobi, needs fewer rounds and half the memory: a cell is moved
+// beyond the mean of its four neighbours, in place. The cells are coloured like a chessboard. A red cell has only black
+// neighbours: all red ones may change at once, by any rank in any order; a barrier; then all black ones; a barrier.
 //
 // Nobody reads a number that somebody else writes. But both colours live in the same page, and pages are what travels:
-// the row at the edge of a block goes to the neighbour and comes back in *each half* of a round. In jacobi it goes once a
-// round. Less work, but more faults and messages for as many rounds: compare the counters of the two with --rounds 500.
+// the row at the edge of a block goes to the neighbour and comes back in *each half* of a round. In jacobi it goes once
+// a round. Less work, but more faults and messages for as many rounds: compare the counters of the two with --rounds
+// 500.
 //
 // The order within one colour does not matter, so the result is that of the serial run, bit for bit.
 //

@@ -1,19 +1,20 @@
 // tsp - a bound that is written under a lock and read without one, and a queue of work.
 //
 // The travelling salesman's shortest round trip, by branch and bound: try all orders of the cities, but give up a
-// beginning that is already too long to beat the best trip known. The sooner a good trip is known to all, the less there
-// is to try; so the length of the best one is shared. Each rank takes beginnings of three cities from a shared queue.
+// beginning that is already too long to beat the best trip known. The sooner a good trip is known to all, the less
+// there is to try; so the length of the best one is shared. Each rank takes beginnings of three cities from a shared
+// queue.
 //
-// The bound is read very often and becomes shorter rarely. So it is read without the lock: an old value is too long, and
-// makes a rank try more than it had to, but never miss anything. Who has found a shorter trip takes the lock and looks
-// *again*: another may have been faster. Queue and best trip are in different pages, since they are used by different
-// ranks at the same time.
+// The bound is read very often and becomes shorter rarely. So it is read without the lock: an old value is too long,
+// and makes a rank try more than it had to, but never miss anything. Who has found a shorter trip takes the lock and
+// looks *again*: another may have been faster. Queue and best trip are in different pages, since they are used by
+// different ranks at the same time.
 //
-// Lengths are whole numbers. The length is exactly that of the serial run; the trip may be another one of that length, so it
-// is measured instead.
+// Lengths are whole numbers. The length is exactly that of the serial run; the trip may be another one of that length,
+// so it is measured instead.
 //
-// In dsmtop: two pages. That of the queue moves; that of the bound is small letters, and capital for a moment when somebody
-// has found a shorter trip.
+// In dsmtop: two pages. That of the queue moves; that of the bound is small letters, and capital for a moment when
+// somebody has found a shorter trip.
 //
 //   $ build/bin/dsmexec machine_file tsp --cities 15
 //   [Proc 0 : localhost : stdout] tsp: OK
@@ -68,7 +69,8 @@ struct Map {
   }
 };
 
-// Tries everything that begins with the first `done` cities of a trip. `Bound` says what to beat, and is told of better ones.
+// Tries everything that begins with the first `done` cities of a trip. `Bound` says what to beat, and is told of better
+// ones.
 template <class Bound>
 void search(const Map& map, Trip& trip, std::size_t done, int length, Bound& bound) {
   if (done == map.cities) {

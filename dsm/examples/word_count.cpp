@@ -1,9 +1,9 @@
 // word_count - each rank counts its share; the counts are merged in a shared table under many locks, not one.
 //
-// Rank 0 reads the files into shared memory. Each rank counts the words of its share of the text in private memory, where
-// that costs nothing, and adds its counts to the shared table in the end. The table has many stripes, and each stripe a
-// lock of its own, so ranks that are busy with different words do not wait for each other. A lock is named by an
-// address, so it needs no number and no declaration anywhere else: a dsm::Mutex lies in the stripe that it guards.
+// Rank 0 reads the files into shared memory. Each rank counts the words of its share of the text in private memory,
+// where that costs nothing, and adds its counts to the shared table in the end. The table has many stripes, and each
+// stripe a lock of its own, so ranks that are busy with different words do not wait for each other. A lock is named by
+// an address, so it needs no number and no declaration anywhere else: a dsm::Mutex lies in the stripe that it guards.
 //
 // A rank takes each lock once, for all of its words in that stripe, and starts at a stripe of its own.
 //
