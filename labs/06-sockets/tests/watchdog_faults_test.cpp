@@ -272,7 +272,7 @@ TEST(AFullWorld, HoldsUpNeitherSupervisionNorTheEndWhenNobodyReadsTheLines) {
   const TempDir folder;
   const std::string socket = folder.path("s");
   // The beat is slow: on a machine that has more to do than it can, nobody else is to be taken for dead.
-  Started run(into(output, {"watchdog", "--socket", socket, "--beat-ms", "60000"}));
+  Started run(into(output, {"watchdog", "--socket", socket, "--beat-ms", "2000"}));
   ASSERT_TRUE(wait_until([&] { return children_of(run.pid()).size() == 2; }));
   ASSERT_EQ(ask(socket, "one"), "words=1 bytes=3");
   const pid_t worker = children_of(run.pid()).front();
