@@ -41,7 +41,8 @@ class Job {
   // Joins; collective. Throws when the job does not come about: a line on stderr has said why.
   Job(int argc, char** argv) : base_(dsm_init(argc, argv)) { detail::check(base_ == nullptr ? -1 : 0, "dsm_init"); }
   // Leaves; collective: it waits for all ranks. An exception that ends the scope ends the job instead, with a line on stderr
-  // and abort(): the others would wait for a rank that does not come, and this one for them.
+  // and abort(): the others would wait for a rank that does not come, and this one for them. A rank that fails on its own
+  // calls std::exit(1) inside the scope; dsmexec then stops the others.
   ~Job() {
     if (std::uncaught_exceptions() > exceptions_) {
       std::fprintf(stderr,
@@ -59,7 +60,8 @@ class Job {
   [[nodiscard]] std::size_t page_size() const noexcept { return dsm_page_size(); }  // bytes
 
   // `count` objects of T in the region, all bytes zero, at the beginning of a page of their own; collective, with the same
-  // count in every rank. Never given back. Throws std::bad_alloc when the region has no room left.
+  // count in every rank. Never given back. Throws std::bad_alloc when the region has no room left: in all ranks alike. For
+  // atomic operations on them: std::atomic_ref.
   template <class T>
   [[nodiscard]] std::span<T> alloc(std::size_t count) {
     static_assert(std::is_trivially_default_constructible_v<T> && std::is_trivially_destructible_v<T>,
