@@ -82,13 +82,27 @@ std::vector<Line> small_examples(const std::string& file) {
           {"word_count", file}};
 }
 
+// LeakSanitizer complains of a thread that ends while it looks at all threads; that is no word of ours.
+std::string without_the_leak_checkers(const std::string& all) {
+#if defined(__SANITIZE_ADDRESS__)
+  std::istringstream lines(all);
+  std::string ours;
+  for (std::string line; std::getline(lines, line);) {
+    if (line.find("Unable to get registers from thread") == std::string::npos) ours += line + "\n";
+  }
+  return ours;
+#else
+  return all;
+#endif
+}
+
 void expect_ok(const Ended& r, const Line& line, int ranks) {
   const std::string from_0 = "[Proc 0 : localhost : stdout] " + line[0] + ": ";
   const std::string counters = from_0 + std::to_string(ranks) + (ranks == 1 ? " rank, " : " ranks, ");
   EXPECT_EQ(r.code(), 0) << line[0] << ", " << ranks << " ranks: " << text(r);
   EXPECT_EQ(launch::testing::count(r.out, from_0 + "OK\n"), 1U) << text(r);
   EXPECT_EQ(launch::testing::count(r.out, counters), 1U) << text(r);
-  EXPECT_EQ(r.err, "") << line[0];
+  EXPECT_EQ(without_the_leak_checkers(r.err), "") << line[0];
 }
 
 class Examples : public ::testing::TestWithParam<const char*> {};
@@ -137,7 +151,7 @@ TEST(Example, RunWithoutDsmexec) {
   for (const Line& line : small_examples(file.path())) {
     const Alone r = alone(line);
     EXPECT_EQ(r.code, 0) << line[0] << ": " << r.err;
-    EXPECT_EQ(r.err, "") << line[0];
+    EXPECT_EQ(without_the_leak_checkers(r.err), "") << line[0];
   }
 }
 
