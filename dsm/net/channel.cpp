@@ -101,21 +101,29 @@ void relax() noexcept {
 #endif
 }
 
-// One transfer of at least one byte, waited for as patience says; never `again`.
+// As ipc::receive_some, but waits in the system call itself: one call instead of a look in vain, poll(2) and another look.
+ipc::Transfer receive_asleep(int fd, std::span<const iovec> parts) noexcept {
+  msghdr message{};
+  message.msg_iov = const_cast<iovec*>(parts.data());  // recvmsg only reads the array
+  message.msg_iovlen = parts.size();
+  for (;;) {
+    const ssize_t received = ::recvmsg(fd, &message, 0);
+    if (received >= 0) return {static_cast<std::size_t>(received), 0, received == 0};
+    if (errno != EINTR) return {0, errno, false};
+  }
+}
+
+// One transfer of at least one byte, waited for as patience says; never `again`, for the socket blocks.
 ipc::Transfer receive_patiently(int fd, std::span<const iovec> parts, Patience patience) noexcept {
-  ipc::Transfer got = ipc::receive_some(fd, parts);
-  if (got.error == EAGAIN && patience.spin_us != 0) {
+  if (patience.spin_us != 0) {
     const std::uint64_t end = now_ns() + std::uint64_t{patience.spin_us} * 1000;
     do {
+      const ipc::Transfer got = ipc::receive_some(fd, parts);
+      if (got.error != EAGAIN) return got;
       for (int i = 0; i < 8; ++i) relax();
-      got = ipc::receive_some(fd, parts);
-    } while (got.error == EAGAIN && now_ns() < end);
+    } while (now_ns() < end);
   }
-  while (got.error == EAGAIN) {
-    wait_for(fd, POLLIN);
-    got = ipc::receive_some(fd, parts);
-  }
-  return got;
+  return receive_asleep(fd, parts);
 }
 
 iovec part(const void* data, std::size_t size) noexcept { return {const_cast<void*>(data), size}; }
@@ -169,7 +177,7 @@ struct Channel::Impl {
 
 Channel::Channel(ipc::Fd fd, std::size_t max_body, std::size_t queue)
     : impl_(std::make_unique<Impl>(std::move(fd), max_body, queue)) {
-  ipc::set_nonblocking(impl_->fd.get());
+  ipc::set_nonblocking(impl_->fd.get(), false);
   ipc::check(::fcntl(impl_->fd.get(), F_SETFD, FD_CLOEXEC), "fcntl FD_CLOEXEC");
   set_tcp_options(impl_->fd.get());
 }

@@ -4,9 +4,10 @@
 // blocks where it does not say so: a thread inside its SIGSEGV handler may use it. (Sealing of frames, when it comes, is
 // inside this class; its users do not change.)
 //
-// The socket is non-blocking, close-on-exec, TCP_NODELAY, with keep-alives and TCP_USER_TIMEOUT (tcp(7)): a host that falls
-// silent ends the connection after 5 s; a process that is stopped does not, for its kernel answers. But a peer that
-// leaves more data unread than the kernel's buffers hold, for 5 s, looks silent too: whoever receives must go on reading.
+// The socket blocks: a thread that waits sleeps in one system call, and calls that must not wait say so (MSG_DONTWAIT). It
+// is close-on-exec, TCP_NODELAY, with keep-alives and TCP_USER_TIMEOUT (tcp(7)): a host that falls silent ends the
+// connection after 5 s; a process that is stopped does not, for its kernel answers. But a peer that leaves more data
+// unread than the kernel's buffers hold, for 5 s, looks silent too: whoever receives must go on reading.
 // Thread-safety: one sender and one receiver at a time. async-signal-safe: every noexcept member.
 #pragma once
 #include <chrono>

@@ -4,15 +4,21 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <netinet/tcp.h>
+#include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <fstream>
 #include <numeric>
+#include <string>
 #include <thread>
 #include <vector>
 
 #include "dsm/net/testing.hpp"
+#include "ipc/signals.hpp"
 
 namespace {
 // System calls of the calling thread, counted by standing in front of libc's.
@@ -57,6 +63,14 @@ struct Pair {
   Channel one, other;
 };
 
+// Returns when that thread of this process sleeps in recvmsg(2); see proc(5), /proc/PID/syscall.
+void await_sleep_in_recvmsg(pid_t thread) {
+  const std::string path = "/proc/self/task/" + std::to_string(thread) + "/syscall";
+  for (long number = -1; number != SYS_recvmsg; std::this_thread::yield()) {
+    if (!(std::ifstream(path) >> number)) number = -1;  // "running"
+  }
+}
+
 int option(int fd, int level, int name) {
   int value = -1;
   socklen_t size = sizeof value;
@@ -71,7 +85,7 @@ TEST(Channel, SetsItsOptionsOnBothEnds) {
     EXPECT_EQ(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 5000);
     EXPECT_NE(option(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
     EXPECT_NE(::fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
-    EXPECT_NE(::fcntl(fd, F_GETFL) & O_NONBLOCK, 0);
+    EXPECT_EQ(::fcntl(fd, F_GETFL) & O_NONBLOCK, 0) << "who waits could not sleep in recvmsg";
   }
 }
 
@@ -165,6 +179,42 @@ TEST(Channel, RequestAndPageTakeOneSystemCallEach) {
   ASSERT_EQ(pair.one.receive_into(header, got.data(), page_size), Io::done);
   EXPECT_EQ(receives, 1);
   EXPECT_EQ(got, page);
+}
+
+// Sleeping costs no look in vain and no poll(2) before it: a look more each is 2 to 3 us of every page miss.
+TEST(Channel, AnAnswerThatIsSleptForTakesOneSystemCall) {
+  Pair pair;
+  const PageBytes body = pattern(4);
+  const pid_t sleeper = ::gettid();
+  std::thread answer([&] {
+    await_sleep_in_recvmsg(sleeper);
+    EXPECT_EQ(pair.one.send(bytes_frame(4, page_size), body.data()), Io::done);
+  });
+  FrameHeader header;
+  PageBytes place(page_size);
+  receives = 0;
+  EXPECT_EQ(pair.other.receive_into(header, place.data(), page_size), Io::done);
+  EXPECT_EQ(receives, 1);
+  EXPECT_EQ(place, body);
+  answer.join();
+}
+
+TEST(Channel, ASignalDoesNotEndTheWait) {
+  Pair pair;
+  const ipc::ScopedAction heard(
+      SIGUSR1, [](int, siginfo_t*, void*) {}, 0);  // no SA_RESTART
+  const pid_t sleeper = ::gettid();
+  std::thread disturber([&] {
+    for (int i = 0; i < 3; ++i) {
+      await_sleep_in_recvmsg(sleeper);
+      ::syscall(SYS_tgkill, ::getpid(), sleeper, SIGUSR1);
+    }
+    EXPECT_EQ(pair.one.send(bytes_frame(5), nullptr), Io::done);
+  });
+  FrameHeader header;
+  EXPECT_EQ(pair.other.receive_header(header), Io::done);
+  EXPECT_EQ(header.a, 5u);
+  disturber.join();
 }
 
 TEST(Channel, ReceiveIntoTakesAHeaderOnlyAnswerWithNothingBehindIt) {
