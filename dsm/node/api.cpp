@@ -87,16 +87,18 @@ std::unique_ptr<Job> make_job() {
     throw std::runtime_error("this libdsm does not know the protocol '" + welcome.protocol + "'");
   }
   options.page_size = welcome.page_size;
-  options.pages = welcome.size / welcome.page_size;
   options.patience.spin_us = welcome.spin_us;
-  const std::size_t size = options.pages * options.page_size;
+  const std::size_t pages = welcome.size / welcome.page_size;  // of the application
+  const std::size_t size = pages * options.page_size;
+  const std::size_t own = dsm::node::OwnArea(nullptr, options.page_size, static_cast<std::size_t>(ranks)).size();
+  options.pages = pages + 1 + own / options.page_size;  // and the one between them that is nobody's
 
   auto made = std::make_unique<Job>();
   made->publisher = std::make_unique<dsm::telemetry::Publisher>(static_cast<std::uint32_t>(mesh.rank),
                                                                 static_cast<std::uint32_t>(ranks), welcome.page_size,
-                                                                options.pages, welcome.protocol);
+                                                                pages, welcome.protocol);
   made->node = std::make_unique<Node>(std::move(mesh), options, *made->publisher);
-  made->pager = std::make_unique<dsm::pager::SigsegvPager>(size, options.page_size, *made->node);
+  made->pager = std::make_unique<dsm::pager::SigsegvPager>(size, options.page_size, *made->node, own);
   made->node->start(*made->pager);
   return made;
 }

@@ -7,6 +7,7 @@
 #include <memory>
 
 #include "dsm/node/node.hpp"
+#include "dsm/node/own_area.hpp"
 #include "dsm/pager/pager.hpp"
 #include "dsm/telemetry/publisher.hpp"
 
@@ -17,6 +18,10 @@ struct Job {
   std::unique_ptr<Node> node;
   std::unique_ptr<pager::Pager> pager;
   std::size_t allocated = 0;  // bytes from the base; dsm_alloc is collective, so one thread changes it
+
+  [[nodiscard]] OwnArea own() const noexcept {
+    return {pager->own(), pager->page_size(), static_cast<std::size_t>(node->ranks())};
+  }
 };
 
 extern Job* current_job;  // nullptr: before dsm_init, after dsm_finalize, in a forked child

@@ -29,6 +29,9 @@ class Pager {
   [[nodiscard]] virtual std::size_t page_size() const noexcept = 0;  // bytes; a multiple of the machine's page size
   [[nodiscard]] virtual std::size_t size() const noexcept = 0;       // bytes; a multiple of page_size()
   [[nodiscard]] virtual char* base() const noexcept = 0;             // the application's view
+  // The library's own pages: shared like all others, but no part of size(), and behind a page that is nobody's, so that
+  // who runs over the end of the region is told so by a signal. Where they begin in the application's view.
+  [[nodiscard]] char* own() const noexcept { return base() + size() + page_size(); }
   // The page's bytes in the alias. async-signal-safe: yes.
   [[nodiscard]] virtual char* frame(core::Page page) const noexcept = 0;
   // Sets what the application may do with the page. async-signal-safe: yes. Ends the process with a clear line if the

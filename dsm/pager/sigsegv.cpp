@@ -20,7 +20,7 @@
 namespace dsm::pager {
 
 struct SigsegvPager::Impl {
-  std::size_t size;
+  std::size_t size;  // of what the application is told of; the views have more if there are pages of our own
   std::size_t page_size;
   FaultSink& sink;
   ipc::TwoViews views;
@@ -30,6 +30,9 @@ struct SigsegvPager::Impl {
   [[nodiscard]] core::Page page_of(const void* address) const noexcept {
     const auto offset = static_cast<const char*>(address) - views.application.data();
     return static_cast<core::Page>(static_cast<std::size_t>(offset) / page_size);
+  }
+  [[nodiscard]] bool has(const void* address) const noexcept {
+    return views.application.contains(address) && page_of(address) != size / page_size;
   }
   [[nodiscard]] std::atomic_ref<char> allow(core::Page page) const noexcept {
     return std::atomic_ref<char>(allowed.data()[page]);
@@ -71,8 +74,7 @@ void SigsegvPager::Impl::on_sigsegv(int signo, siginfo_t* info, void* context) {
   // SEGV_ACCERR: mapped, but not allowed, which is how a page of the region looks that is not here. A program is never
   // run from the region, so a jump into it is a wild pointer like any other.
   const FaultContext fault = read_context(context);
-  if (info->si_code == SEGV_ACCERR && region.views.application.contains(info->si_addr) &&
-      fault.by != FaultContext::By::executing) {
+  if (info->si_code == SEGV_ACCERR && region.has(info->si_addr) && fault.by != FaultContext::By::executing) {
     const int saved_errno = errno;  // the interrupted code may be about to look at its own
     const core::Page page = region.page_of(info->si_addr);
     region.sink.on_fault(page, region.wanted(page, fault.by), fault.pc);
@@ -94,18 +96,20 @@ void SigsegvPager::Impl::on_sigsegv(int signo, siginfo_t* info, void* context) {
   forward(signo, info, context);
 }
 
-SigsegvPager::SigsegvPager(std::size_t size, std::size_t page_size, FaultSink& sink) {
-  if (page_size == 0 || page_size % ipc::page_size() != 0 || size == 0 || size % page_size != 0) {
+SigsegvPager::SigsegvPager(std::size_t size, std::size_t page_size, FaultSink& sink, std::size_t own) {
+  if (page_size == 0 || page_size % ipc::page_size() != 0 || size == 0 || size % page_size != 0 ||
+      own % page_size != 0) {
     throw std::system_error(
         EINVAL, std::generic_category(),
         "a region of " + std::to_string(size) + " bytes in pages of " + std::to_string(page_size) + " bytes");
   }
+  const std::size_t mapped = own == 0 ? size : size + page_size + own;
   impl_.reset(
       new Impl{.size = size,
                .page_size = page_size,
                .sink = sink,
-               .views = ipc::map_two_views(size, reinterpret_cast<void*>(region_base)),
-               .allowed = ipc::Mapping(nullptr, size / page_size, PROT_READ | PROT_WRITE,
+               .views = ipc::map_two_views(mapped, reinterpret_cast<void*>(region_base)),
+               .allowed = ipc::Mapping(nullptr, mapped / page_size, PROT_READ | PROT_WRITE,
                                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, "the pages' permissions")});
   // A second pager never comes this far: the first one has the address.
   Impl::standing = impl_.get();

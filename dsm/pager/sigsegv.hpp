@@ -21,8 +21,9 @@ inline constexpr std::uintptr_t region_base = 0x5500'0000'0000;  // free in plai
 class SigsegvPager final : public Pager {
  public:
   // Maps `size` bytes (a multiple of page_size) at region_base, all pages inaccessible and zero, and installs the
-  // handler. `sink` outlives the pager. Throws std::system_error.
-  SigsegvPager(std::size_t size, std::size_t page_size, FaultSink& sink);
+  // handler. If `own` is not 0, as many bytes more lie behind them, and between the two a page that is nobody's (see
+  // Pager::own). `sink` outlives the pager. Throws std::system_error.
+  SigsegvPager(std::size_t size, std::size_t page_size, FaultSink& sink, std::size_t own = 0);
   ~SigsegvPager() override;  // restores the disposition; REQUIRES: nobody touches the region any more
 
   [[nodiscard]] std::size_t page_size() const noexcept override;

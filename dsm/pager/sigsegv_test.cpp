@@ -39,6 +39,32 @@ TEST(SigsegvPager, StartsZeroInaccessibleAtItsAddress) {
   ASSERT_EQ(region.sink.seen().size(), 1U);
 }
 
+TEST(SigsegvPager, HasPagesOfItsOwnBehindTheApplications) {
+  const std::size_t page = ipc::page_size();
+  OpeningSink sink;
+  SigsegvPager pager(2 * page, page, sink, 3 * page);
+  sink.pager = &pager;
+  EXPECT_EQ(pager.size(), 2 * page);
+  EXPECT_EQ(pager.own(), pager.base() + 3 * page);
+  *static_cast<volatile char*>(pager.own() + 3 * page - 1) = 7;
+  EXPECT_EQ(pager.frame(5)[page - 1], 7);
+  ASSERT_EQ(sink.seen().size(), 1U);
+  EXPECT_EQ(sink.seen()[0].page, 5U);
+}
+
+TEST(SigsegvPager, WhoRunsOverTheEndDiesBeforeThePagersOwnPages) {
+  const End end = in_child([] {
+    const std::size_t page = ipc::page_size();
+    OpeningSink sink;
+    SigsegvPager pager(2 * page, page, sink, 3 * page);
+    sink.pager = &pager;
+    *static_cast<volatile char*>(pager.base() + 2 * page - 1) = 1;
+    *static_cast<volatile char*>(pager.base() + 2 * page) = 1;
+    return 0;
+  });
+  EXPECT_TRUE(end.died_of(SIGSEGV)) << end.status;
+}
+
 TEST(SigsegvPager, TellsReadsFromWrites) {
   const Region region(8);
   EXPECT_EQ(*region.at(2, 100), 0);
