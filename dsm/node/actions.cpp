@@ -20,10 +20,11 @@ namespace {
 
 // Perhaps on the service thread, while a thread of the program holds stderr's lock: so not by stdio.
 [[noreturn]] void end_for(const core::Differ& differ) noexcept {
-  std::array<char, 160> line{};
+  std::array<char, 200> line{};
   const int length =
       std::snprintf(line.data(), line.size(),
-                    "dsm: ranks %d and %d have called dsm_alloc with different sizes; all ranks must call it alike\n",
+                    "dsm: ranks %d and %d have called dsm_alloc, dsm_broadcast or dsm_reduce with different arguments; all ranks must "
+                    "call them alike\n",
                     differ.one, differ.other);
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), static_cast<std::size_t>(length));
   std::abort();

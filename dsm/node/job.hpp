@@ -4,6 +4,7 @@
 #pragma once
 #include <cerrno>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 
 #include "dsm/node/node.hpp"
@@ -18,6 +19,7 @@ struct Job {
   std::unique_ptr<Node> node;
   std::unique_ptr<pager::Pager> pager;
   std::size_t allocated = 0;  // bytes from the base; dsm_alloc is collective, so one thread changes it
+  std::uint64_t turns = 0;    // of broadcast and reduce, which are collective, too
 
   [[nodiscard]] OwnArea own() const noexcept {
     return {pager->own(), pager->page_size(), static_cast<std::size_t>(node->ranks())};

@@ -173,6 +173,16 @@ TEST_P(Protocols, FourRanksPassManyBarriers) {
   EXPECT_NE(r.out.find("barriers: " + rounds + " passed"), std::string::npos) << text(r);
 }
 
+TEST_P(Protocols, BroadcastAndReduceOfAnySizeFromAnyRankToAnyRank) {
+  for (const char* ranks : {"1", "3", "4"}) {
+    const Ended r = run(job({"-n", ranks, "-p", GetParam()}, {"dsm_stress", "collective", "--rounds", "20"}));
+    EXPECT_EQ(r.code(), 0) << text(r);
+    EXPECT_TRUE(has_line(r.out, {"collective: 20 rounds"})) << text(r);
+  }
+  const Ended large = run(job({"--page-size", "1M", "-p", GetParam()}, {"dsm_stress", "collective", "--rounds", "1"}));
+  EXPECT_EQ(large.code(), 0) << text(large);
+}
+
 TEST_P(Protocols, EachOperationCostsItsMessagesAndTheKernelCountsThemToo) {
   std::vector<std::string> line = {"dsm_stress", "messages"};
   if (std::string(GetParam()) == "migrate") line.emplace_back("--migrate");
@@ -252,6 +262,12 @@ TEST(Failure, DifferentSizesInTwoRanksAreNamed) {
   const Ended r = run(job({}, {"dsm_stress", "unlike"}));
   EXPECT_EQ(r.code(), 134) << text(r);
   EXPECT_TRUE(has_line(r.err, {"ranks 0 and 2 ", "dsm_alloc"})) << text(r);
+}
+
+TEST(Failure, ABroadcastFromDifferentRootsIsNamed) {
+  const Ended r = run(job({}, {"dsm_stress", "unlike-broadcast"}));
+  EXPECT_EQ(r.code(), 134) << text(r);
+  EXPECT_TRUE(has_line(r.err, {"ranks 0 and 1 ", "dsm_broadcast"})) << text(r);
 }
 
 TEST(Failure, UseAfterFinalizeIsNamed) {

@@ -182,6 +182,11 @@ bool unlike() {
   return true;
 }
 
+bool unlike_broadcast() {
+  char byte = 0;
+  return dsm_broadcast(DSM_NODE_ID == 1 ? 1 : 0, &byte, 1) == 0;
+}
+
 bool late() {
   dsm_finalize();
   if (DSM_NODE_ID == 1) (void)dsm_lock(3);
@@ -196,9 +201,11 @@ bool run(const Options& o) {
   if (o.what == "sync") return stress::sync(o);
   if (o.what == "barriers") return stress::barriers(o);
   if (o.what == "messages") return stress::messages(o);
+  if (o.what == "collective") return stress::collective(o);
   if (o.what == "wild") return wild();
   if (o.what == "leave") return leave();
   if (o.what == "unlike") return unlike();
+  if (o.what == "unlike-broadcast") return unlike_broadcast();
   if (o.what == "late") return late();
   std::fprintf(stderr, "dsm_stress: no such test '%s'; see --help\n", o.what.c_str());
   return false;
@@ -208,7 +215,8 @@ bool run(const Options& o) {
 
 int main(int argc, char** argv) {
   Options o;
-  po::options_description options("dsm_stress rmw|hammer|print|straddle|sync|barriers|messages|wild|leave|unlike|late");
+  po::options_description options(
+      "dsm_stress rmw|hammer|print|straddle|sync|barriers|messages|collective|wild|leave|unlike|unlike-broadcast|late");
   options.add_options()("help,h", "this text")("what", po::value(&o.what)->required(), "the test")(
       "rounds", po::value(&o.rounds), "how often")("threads", po::value(&o.threads), "of each rank (hammer, sync)")(
       "seconds", po::value(&o.seconds), "how long (hammer, sync)")("seed", po::value(&o.seed), "of what is random")(

@@ -40,6 +40,7 @@ inline bool same(const char* what, Word expected, Word found) {
 
 bool sync(const Options& o);  // stress_sync.cpp
 bool barriers(const Options& o);
-bool messages(const Options& o);  // stress_messages.cpp
+bool messages(const Options& o);    // stress_messages.cpp
+bool collective(const Options& o);  // stress_collective.cpp
 
 }  // namespace stress

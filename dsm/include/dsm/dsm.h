@@ -89,6 +89,23 @@ int dsm_sem_trywait(dsm_sem_t *sem);
 int dsm_sem_post(dsm_sem_t *sem);
 int dsm_sem_close(dsm_sem_t *sem);
 
+/* ---- Broadcast and reduce: collective, with the same root, n and op in every rank ----
+ *
+ * The memory is the program's own, in the region or not. In root: what another thread of the job writes to it meanwhile is
+ * passed on or not. EINVAL: root is no rank, op is none of these, or memory is NULL. EBUSY: another thread of this rank is in
+ * a barrier, or in one of these. If two ranks have called them with different arguments, the next barrier (there is one
+ * inside) ends the job. Each page of data costs a write fault where it comes from and a read fault where it goes to; a barrier
+ * (2(n-1) messages) every DSM_NODE_NUM pages (broadcast) or each page (reduce). */
+
+/* Copies root's n bytes at buf to buf in all ranks. */
+int dsm_broadcast(int root, void *buf, size_t n);
+
+/* out[i] in root becomes in[i] of all ranks combined, in the order of the ranks: with the same ranks the same bits each
+ * time. out is not looked at elsewhere, and may be in. Integers wrap round; what MIN and MAX make of a NaN is not said. */
+enum dsm_op { DSM_SUM, DSM_PROD, DSM_MIN, DSM_MAX };
+int dsm_reduce_f64(int root, const double *in, double *out, size_t n, enum dsm_op op);
+int dsm_reduce_i64(int root, const int64_t *in, int64_t *out, size_t n, enum dsm_op op);
+
 /* What this rank has done since dsm_init. Counts unless a unit is named. */
 struct dsm_stats {
   uint64_t read_faults;   /* faults by reading a page that was not here */
