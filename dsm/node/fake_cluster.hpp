@@ -38,7 +38,7 @@ class FakePager final : public pager::Pager {
         const std::scoped_lock lock(pages_[page].mutex);
         if (pages_[page].access >= want) return operation(frame(page));
       }
-      sink.on_fault(page, want, reinterpret_cast<std::uintptr_t>(&sink));
+      sink.on_fault(page, want, pager::site_of(::pthread_self(), reinterpret_cast<std::uintptr_t>(&sink)));
     }
   }
 

@@ -68,7 +68,7 @@ class Node final : public pager::FaultSink {
   [[nodiscard]] int ranks() const noexcept { return ranks_; }
 
   // Makes the page accessible to this thread's next try. All signals are blocked. async-signal-safe: yes.
-  void on_fault(core::Page page, core::Access want, std::uintptr_t pc) noexcept override;
+  void on_fault(core::Page page, core::Access want, core::Site site) noexcept override;
 
   // All return 0 or an errno. Those that wait, or ask another rank: EAGAIN, if too many threads of this rank wait already.
   int acquire(core::Key lock) noexcept;      // EDEADLK: held by this thread; ENOLCK: no room for another lock

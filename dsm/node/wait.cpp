@@ -1,5 +1,4 @@
 // The thread that waits: one fault from the event to the answer, and what all who wait have in common (sync.cpp: the rest).
-#include <pthread.h>
 #include <signal.h>
 #include <time.h>
 
@@ -20,14 +19,13 @@ core::Micros now_us() noexcept {
 
 // ---- a page fault ----
 
-void Node::on_fault(core::Page page, core::Access want, std::uintptr_t pc) noexcept {
+void Node::on_fault(core::Page page, core::Access want, core::Site site) noexcept {
   const Uncancelled uncancelled;
   publisher_.count(want == core::Access::write ? &Counters::write_faults : &Counters::read_faults);
   publisher_.begin_wait(RankState::fault, page);
   Errand errand;
   errand.in_handler = true;
   if (!take_place(errand, For::fault)) stuck();
-  const core::Site site = static_cast<core::Site>(::pthread_self()) * 0x9e3779b97f4a7c15U ^ pc;  // this thread, here
   begin(errand, [&] {
     Seat& seat = seats_[errand.self];
     seat.page = page;

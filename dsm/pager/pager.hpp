@@ -13,15 +13,21 @@
 
 namespace dsm::pager {
 
-// What is called, on the faulting thread and with all signals blocked, when the application's view is touched.
+// What is called, with all signals blocked, when the application's view is touched.
 class FaultSink {
  public:
-  // Returns when the instruction should be tried again. async-signal-safe: must be.
-  virtual void on_fault(core::Page page, core::Access want, std::uintptr_t pc) noexcept = 0;
+  // Returns when the instruction should be tried again; `site` says whose it is, and which. Called on the faulting
+  // thread or on one of the pager's. async-signal-safe: must be.
+  virtual void on_fault(core::Page page, core::Access want, core::Site site) noexcept = 0;
 
  protected:
   ~FaultSink() = default;
 };
+
+// `thread`: whatever the pager tells threads apart by; `pc`: the address of the instruction, 0 if it is not known.
+[[nodiscard]] constexpr core::Site site_of(std::uint64_t thread, std::uintptr_t pc) noexcept {
+  return thread * 0x9e3779b97f4a7c15U ^ pc;
+}
 
 class Pager {
  public:

@@ -1,6 +1,7 @@
 #include "dsm/pager/sigsegv.hpp"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -77,7 +78,7 @@ void SigsegvPager::Impl::on_sigsegv(int signo, siginfo_t* info, void* context) {
   if (info->si_code == SEGV_ACCERR && region.has(info->si_addr) && fault.by != FaultContext::By::executing) {
     const int saved_errno = errno;  // the interrupted code may be about to look at its own
     const core::Page page = region.page_of(info->si_addr);
-    region.sink.on_fault(page, region.wanted(page, fault.by), fault.pc);
+    region.sink.on_fault(page, region.wanted(page, fault.by), site_of(::pthread_self(), fault.pc));
     errno = saved_errno;
     return;  // and the instruction runs again
   }

@@ -77,9 +77,9 @@ TEST(SigsegvPager, TellsReadsFromWrites) {
       {2, Access::read}, {5, Access::write}, {3, Access::write}, {2, Access::write}};
   for (std::size_t i = 0; i < 4; ++i) {
     EXPECT_EQ(std::pair(seen[i].page, seen[i].want), expected[i]) << i;
-    EXPECT_NE(seen[i].pc, 0U);
+    EXPECT_NE(seen[i].site, 0U);
   }
-  EXPECT_NE(seen[0].pc, seen[1].pc);
+  EXPECT_NE(seen[0].site, seen[1].site);
 }
 
 TEST(SigsegvPager, ServesManyThreadsAtOnce) {
@@ -113,12 +113,12 @@ TEST(SigsegvPager, ServesManyThreadsAtOnce) {
 
 class NosySink final : public OpeningSink {
  public:
-  void on_fault(core::Page page, Access want, std::uintptr_t pc) noexcept override {
+  void on_fault(core::Page page, Access want, core::Site site) noexcept override {
     sigset_t mask;
     pthread_sigmask(SIG_SETMASK, nullptr, &mask);
     all_blocked =
         sigismember(&mask, SIGUSR1) == 1 && sigismember(&mask, SIGTERM) == 1 && sigismember(&mask, SIGSEGV) == 1;
-    OpeningSink::on_fault(page, want, pc);
+    OpeningSink::on_fault(page, want, site);
     errno = EDOM;
   }
   bool all_blocked = false;

@@ -29,13 +29,13 @@ class OpeningSink : public FaultSink {
   struct Seen {
     core::Page page;
     core::Access want;
-    std::uintptr_t pc;
+    core::Site site;
   };
 
-  void on_fault(core::Page page, core::Access want, std::uintptr_t pc) noexcept override {
+  void on_fault(core::Page page, core::Access want, core::Site site) noexcept override {
     while (busy_.test_and_set(std::memory_order_acquire)) {
     }
-    if (count_ < seen_.size()) seen_[count_++] = {page, want, pc};
+    if (count_ < seen_.size()) seen_[count_++] = {page, want, site};
     if (want > allowed_[page]) allowed_[page] = want;
     pager->protect(page, allowed_[page]);
     busy_.clear(std::memory_order_release);
