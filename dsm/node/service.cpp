@@ -1,12 +1,10 @@
 // The service thread: answers the other ranks, while the application computes.
-#include <sched.h>
-#include <signal.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/resource.h>
 #include <sys/timerfd.h>
 
 #include "dsm/node/node.hpp"
+#include "dsm/pager/own_thread.hpp"
 
 namespace dsm::node {
 
@@ -15,31 +13,6 @@ namespace {
 void drain(int fd) noexcept {
   std::uint64_t count = 0;
   [[maybe_unused]] const ssize_t n = ::read(fd, &count, sizeof count);  // EAGAIN: somebody set the timer anew meanwhile
-}
-
-// The fair scheduler lets a thread that becomes runnable wait behind computing ones for the rest of their slice, 3 ms and
-// more. Who asks for a shorter slice of its own (sched_setattr(2), since Linux 6.12; needs no privilege) is let in
-// sooner. Older kernels take the value and do nothing with it.
-void ask_for_short_waits() noexcept {
-  if (::sched_getscheduler(0) != SCHED_OTHER) return;
-  struct {
-    std::uint32_t size, policy;
-    std::uint64_t flags;
-    std::int32_t nice;
-    std::uint32_t priority;
-    std::uint64_t runtime, deadline, period;
-  } attributes{};
-  attributes.size = sizeof attributes;
-  attributes.nice = ::getpriority(PRIO_PROCESS, 0);
-  attributes.runtime = 100'000;  // ns, the shortest there is
-  ::syscall(SYS_sched_setattr, 0, &attributes, 0U);
-}
-
-// SIGSEGV too, past the pager that keeps it open in all other threads: this one takes part in no fault, and a signal sent
-// to the process must not run the application's handler here, under the lock.
-void block_all_signals() noexcept {
-  const std::uint64_t all = ~std::uint64_t{0};
-  ::syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, nullptr, sizeof all);
 }
 
 bool is_request(const net::FrameHeader& header) noexcept {
@@ -55,8 +28,8 @@ bool is_request(const net::FrameHeader& header) noexcept {
 }  // namespace
 
 void Node::serve() noexcept {
-  block_all_signals();
-  ask_for_short_waits();
+  pager::block_all_signals();
+  pager::ask_for_short_waits();
   std::array<epoll_event, 64> events{};
   core::Micros last_busy = 0;
   while (!finalizing_.load(std::memory_order_acquire) || !all_said_bye()) {

@@ -16,8 +16,6 @@
 
 namespace dsm::pager {
 
-inline constexpr std::uintptr_t region_base = 0x5500'0000'0000;  // free in plain, ASan and TSan processes alike
-
 class SigsegvPager final : public Pager {
  public:
   // Maps `size` bytes (a multiple of page_size) at region_base, all pages inaccessible and zero, and installs the

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "dsm/pager/region.hpp"
 #include "dsm/pager/sigsegv.hpp"
 #include "ipc/error.hpp"
 #include "ipc/fd.hpp"
