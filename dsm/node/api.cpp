@@ -1,4 +1,4 @@
-// The C API of <dsm/dsm.h>: one job per process, made by dsm_init and unmade by dsm_finalize. (Its locks: api_sync.cpp.)
+// The C API of <dsm/dsm.h>: one job per process, made by dsm_init and unmade by dsm_finalize. (Its locks: api_sync.cpp; its allocators: api_heap.cpp.)
 #include <dsm/dsm.h>
 #include <pthread.h>
 #include <unistd.h>
@@ -99,6 +99,9 @@ std::unique_ptr<Job> make_job() {
                                                                 pages, welcome.protocol);
   made->node = std::make_unique<Node>(std::move(mesh), options, *made->publisher);
   made->pager = std::make_unique<dsm::pager::SigsegvPager>(size, options.page_size, *made->node, own);
+  static_assert(sizeof(dsm::node::Heap::Root) <= dsm::node::OwnArea::root_bytes);
+  made->heap = std::make_unique<dsm::node::Heap>(*reinterpret_cast<dsm::node::Heap::Root*>(made->own().heap_root()),
+                                                 made->pager->base(), size, options.page_size);
   made->node->start(*made->pager);
   return made;
 }
@@ -170,24 +173,6 @@ void dsm_finalize(void) {
 
 size_t dsm_size(void) { return job == nullptr ? 0 : job->pager->size(); }
 size_t dsm_page_size(void) { return job == nullptr ? 0 : job->pager->page_size(); }
-
-void* dsm_alloc(size_t bytes) {
-  if (dsm::node::job_for("dsm_alloc") == nullptr) return nullptr;
-  if (bytes == 0) {
-    errno = EINVAL;
-    return nullptr;
-  }
-  job->node->note_collective(bytes);
-  const std::size_t page = job->pager->page_size();
-  const std::size_t left = job->pager->size() - job->allocated;
-  if (bytes > left) {
-    errno = ENOMEM;
-    return nullptr;
-  }
-  char* const block = job->pager->base() + job->allocated;
-  job->allocated += (bytes + page - 1) / page * page;
-  return block;
-}
 
 int dsm_stats(struct dsm_stats* out) {
   if (dsm::node::job_for("dsm_stats") == nullptr) return -1;

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <memory>
 
+#include "dsm/node/heap.hpp"
 #include "dsm/node/node.hpp"
 #include "dsm/node/own_area.hpp"
 #include "dsm/pager/pager.hpp"
@@ -18,8 +19,8 @@ struct Job {
   std::unique_ptr<telemetry::Publisher> publisher;
   std::unique_ptr<Node> node;
   std::unique_ptr<pager::Pager> pager;
-  std::size_t allocated = 0;  // bytes from the base; dsm_alloc is collective, so one thread changes it
-  std::uint64_t turns = 0;    // of broadcast and reduce, which are collective, too
+  std::unique_ptr<Heap> heap;  // for whoever holds the DSM lock `heap_lock` (keys.hpp)
+  std::uint64_t turns = 0;     // of broadcast and reduce, which are collective
 
   [[nodiscard]] OwnArea own() const noexcept {
     return {pager->own(), pager->page_size(), static_cast<std::size_t>(node->ranks())};

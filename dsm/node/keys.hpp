@@ -6,6 +6,9 @@
 
 namespace dsm::node {
 
+// The lock of the shared heap. Numbered locks are smaller; those named by a place have bit 62.
+inline constexpr core::Key heap_lock = core::Key{1} << 61U;
+
 // For one that is named by its place in the region. Different from every other's and from the numbered locks', and spread
 // over the homes (key modulo the number of ranks), although places have strides: an odd factor carries the low bits up, the
 // shift brings the high ones down, and both can be undone (modulo 2^62), so no two places have one key.

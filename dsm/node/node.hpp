@@ -10,7 +10,8 @@
 // mprotect was last told. Under the lock: mprotect, a copy of one page, queueing of frames, waking. Never under it: sending,
 // receiving, waiting, and touching the application's view.
 //
-// `telling_`, for the connection to the coordinator, is taken alone.
+// `telling_`, for the connection to the coordinator, is taken alone. `last_seat_` is held while its holder waits for a lock
+// of the library's own, and so before all others.
 //
 // Each channel that several threads send on has a `sending` lock, taken under `lock_` to put a frame in its queue, and
 // alone to send what is queued. So frames of one channel are sent in the order in which the core wanted them.
@@ -74,6 +75,9 @@ class Node final : public pager::FaultSink {
   int acquire(core::Key lock) noexcept;      // EDEADLK: held by this thread; ENOLCK: no room for another lock
   int try_acquire(core::Key lock) noexcept;  // and EBUSY: somebody holds it, or waits for it
   int release(core::Key lock) noexcept;      // EPERM: not held by this thread
+  // For a lock of the library's own. However many threads wait already, never EAGAIN. REQUIRES: who holds it waits for
+  // nothing but pages.
+  int acquire_own(core::Key lock) noexcept;
   // Lets go of the lock, waits for a signal, and takes the lock again. EPERM: not held by this thread. ENOLCK: no room for
   // the lock any more; then it is not held.
   int cond_wait(core::Key condition, core::Key lock) noexcept;
@@ -163,10 +167,10 @@ class Node final : public pager::FaultSink {
                              const Begin& begin_with) noexcept;
   template <class Event>
   int ask(telemetry::RankState state, core::Key key, Event event, int error) noexcept;
-  int take(core::Key lock, bool attempt) noexcept;
+  enum class For : std::uint8_t { fault, sync };
+  int take(core::Key lock, bool attempt, For what) noexcept;
 
   // the thread that waits (wait.cpp)
-  enum class For : std::uint8_t { fault, sync };
   // A seat, and a lane if one is free. The first word of the bitmap is for faults only: what they wait for depends on
   // service threads alone, while who waits for a lock may wait for a thread that needs a seat itself. So for a fault it
   // waits until there is one; otherwise false if there is none.
@@ -250,6 +254,7 @@ class Node final : public pager::FaultSink {
   std::atomic<bool> finalizing_{false};
   std::atomic<bool> in_barrier_{false};
   std::atomic<std::uint64_t> collective_mark_{0};
+  FutexLock last_seat_;  // taken before lock_: of the one thread that may take a fault's seat to wait for a lock
   FutexLock telling_;  // the coordinator's channel, for sending
   ipc::Fd epoll_, timer_, stop_;
   std::thread service_;

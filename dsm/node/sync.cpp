@@ -31,12 +31,11 @@ Result Node::wait_for_sync(RankState state, std::uint64_t on, Errand& errand, co
 
 // ---- locks ----
 
-int Node::take(core::Key lock, bool attempt) noexcept {
+int Node::take(core::Key lock, bool attempt, For what) noexcept {
   const core::Thread self = this_thread();
   const Uncancelled uncancelled;
   Errand errand;
-  if (!take_place(errand, For::sync)) return EAGAIN;
-  publisher_.count(&Counters::lock_waits);
+  if (!take_place(errand, what)) return EAGAIN;
   bool mine = false;
   const Result result = wait_for_sync(RankState::lock, lock, errand, [&] {
     mine = sync_.holder(lock) == self;
@@ -53,8 +52,26 @@ int Node::take(core::Key lock, bool attempt) noexcept {
   return result == Result::ok ? 0 : result == Result::busy ? EBUSY : ENOLCK;
 }
 
-int Node::acquire(core::Key lock) noexcept { return take(lock, false); }
-int Node::try_acquire(core::Key lock) noexcept { return take(lock, true); }
+int Node::acquire(core::Key lock) noexcept {
+  publisher_.count(&Counters::lock_waits);
+  return take(lock, false, For::sync);
+}
+int Node::try_acquire(core::Key lock) noexcept {
+  publisher_.count(&Counters::lock_waits);
+  return take(lock, true, For::sync);
+}
+
+// Without a seat of its kind, a thread takes one that is kept for faults. It is the only one of this rank to do so, and
+// whom it waits for needs only other faults' seats: so nobody waits in a circle.
+int Node::acquire_own(core::Key lock) noexcept {
+  const int error = take(lock, false, For::sync);
+  if (error != EAGAIN) return error;
+  last_seat_.lock();
+  const int other_error = take(lock, false, For::fault);
+  last_seat_.unlock();
+  if (other_error == EAGAIN) stuck();  // a peer is lost
+  return other_error;
+}
 
 int Node::release(core::Key lock) noexcept {
   const core::Thread self = this_thread();

@@ -39,10 +39,32 @@ extern int DSM_NODE_NUM;
 size_t dsm_size(void);
 size_t dsm_page_size(void);
 
-/* Sets `bytes` of the region aside, page-aligned; collective, with the same size in every rank. NULL and ENOMEM when the
- * region has no room left, EINVAL for 0. Never given back. If two ranks have called it with different sizes, the next
- * barrier ends the job. A program uses either the raw region from dsm_init's base or this, never both. */
+/* ---- Memory ----
+ *
+ * A program uses either the raw region from dsm_init's base or the functions below, never both. They wait for each other:
+ * one thread of one rank at a time.
+ *
+ * dsm_alloc sets `bytes` of the region aside, page-aligned and zero-filled; collective, with the same size in every rank.
+ * NULL and ENOMEM, in every rank, when the region has no room left; EINVAL for 0. Never given back. If two ranks have called
+ * it with different sizes, the next barrier ends the job. */
 void *dsm_alloc(size_t bytes);
+
+/* As malloc(3) and free(3), in the region: any rank may use and free what another has made. The first call makes all that
+ * dsm_alloc has not set aside the heap's; dsm_alloc then takes from the heap, too.
+ * dsm_malloc: aligned to 16 bytes, contents undefined; a pointer of its own for 0 bytes. NULL and ENOMEM when there is no
+ * room, NULL and ENOLCK as dsm_lock. Small blocks share pages: what ranks write all the time is better off on pages of its
+ * own (dsm_alloc).
+ * dsm_free: NULL is ignored. What is no block, or has been freed, ends the program with a line on stderr (SIGABRT). */
+void *dsm_malloc(size_t bytes);
+void dsm_free(void *p);
+
+/* The block of the job that has this name, of 1 to 255 bytes. The first to ask for it sets it aside, `bytes` long, aligned
+ * to 16 bytes and zero-filled, and calls make(block, context), in which it may use all of dsm.h but dsm_finalize; whoever
+ * comes meanwhile waits. If make returns 0, the block is ready, and stays as it is till the job ends; otherwise the call
+ * fails with what make has returned as errno, and the next to come makes it anew. make may be NULL: zeroes will do.
+ * NULL and EEXIST: the block has another size; EINVAL: no such name can be, or bytes is 0; ENOMEM: no room; EDEADLK: called
+ * by make for its own name; EAGAIN, ENOLCK as dsm_lock. Keep the pointer: to look up a name costs as much as dsm_malloc. */
+void *dsm_named(const char *name, size_t bytes, int (*make)(void *block, void *context), void *context);
 
 /* Waits until every rank has called it; collective. What any rank wrote before is seen by every rank after. EBUSY: another
  * thread of this rank is in it. */
