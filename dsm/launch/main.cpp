@@ -111,8 +111,8 @@ int complain(int code, const std::string& why) {
 
 int run(const std::vector<std::string>& arguments) {
   Options options = parse_options(arguments);
-  if (options.help || options.version) {
-    fmt::print("{}", options.help ? help_text() : version_text());
+  if (options.help || options.help_all || options.version) {
+    fmt::print("{}", options.version ? version_text() : help_text(options.help_all));
     return std::fflush(stdout) == 0 ? 0 : exit_trouble;
   }
   Runner runner(make_plan(std::move(options)));

@@ -32,7 +32,18 @@ po::options_description visible_options() {
   add("open-rendezvous", "let any program exchange data on the rendezvous port, without the job's key");
   add("verbose,v", "say what happens, and who knocks without a key");
   add("help,h", "this text");
+  add("help-all", "the other options, too");
   add("version", "the version");
+  return all;
+}
+
+po::options_description further_options() {
+  po::options_description all("other options");
+  auto add = all.add_options();
+  add("pager", po::value<std::string>()->value_name("sigsegv|uffd"),
+      "how a rank notices that a page is not here: by SIGSEGV, which works everywhere (the default); or by "
+      "userfaultfd, with which system calls may use pages that are elsewhere, and which needs Linux 6.4 and privilege "
+      "(root, access to /dev/userfaultfd, or vm.unprivileged_userfaultfd=1)");
   return all;
 }
 
@@ -87,7 +98,7 @@ std::string misuse(const po::error& error) {
 
 po::variables_map parse(const std::vector<std::string>& arguments, std::vector<std::string>& positionals) {
   po::options_description all;
-  all.add(visible_options()).add_options()("positional", po::value<std::vector<std::string>>());
+  all.add(visible_options()).add(further_options()).add_options()("positional", po::value<std::vector<std::string>>());
   po::positional_options_description rest;
   rest.add("positional", -1);
   po::variables_map values;
@@ -149,8 +160,9 @@ Options parse_options(const std::vector<std::string>& arguments) {
   const po::variables_map values = parse(arguments, positionals);
   Options out;
   out.help = values.count("help") != 0;
+  out.help_all = values.count("help-all") != 0;
   out.version = values.count("version") != 0;
-  if (out.help || out.version) return out;
+  if (out.help || out.help_all || out.version) return out;
 
   const auto text = [&values](const char* name) -> const std::string* {
     return values.count(name) != 0 ? &values[name].as<std::string>() : nullptr;
@@ -158,6 +170,9 @@ Options parse_options(const std::vector<std::string>& arguments) {
   if (const auto* ranks = text("ranks")) out.ranks = parse_ranks(*ranks);
   if (const auto* protocol = text("protocol"); protocol != nullptr && !core::parse(*protocol, out.protocol)) {
     throw UsageError(fmt::format("--protocol {}: msi or migrate is needed{}", *protocol, hint));
+  }
+  if (const auto* kind = text("pager"); kind != nullptr && !pager::parse(*kind, out.pager)) {
+    throw UsageError(fmt::format("--pager {}: sigsegv or uffd is needed{}", *kind, hint));
   }
   if (const auto* page_size = text("page-size")) out.page_size = parse_page_size(*page_size);
   if (const auto* size = text("size")) out.size = parse_size(*size, out.page_size);
@@ -176,7 +191,7 @@ Options parse_options(const std::vector<std::string>& arguments) {
   return out;
 }
 
-std::string help_text() {
+std::string help_text(bool all) {
   return fmt::format(
       "usage: dsmexec [options] machine_file program [arguments]\n\n"
       "Starts `program` once for each rank on the machines that machine_file names, one per line. Options end at\n"
@@ -184,9 +199,10 @@ std::string help_text() {
       "then on PATH.\n\n{}\n"
       "Exit code: 0 if every rank ended with 0, else that of the rank that failed first (128 + signal if a signal\n"
       "ended it); 124 timeout, 125 dsmexec failed or was misused, 126 program not executable, 127 not found.\n",
-      [] {
+      [all] {
         std::ostringstream text;
         text << visible_options();
+        if (all) text << '\n' << further_options();
         return text.str();
       }());
 }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "dsm/core/coherence.hpp"
+#include "dsm/pager/kind.hpp"
 
 namespace dsm::launch {
 
@@ -21,9 +22,10 @@ struct UsageError : std::runtime_error {
 };
 
 struct Options {
-  bool help = false, version = false;  // then nothing else is set
+  bool help = false, help_all = false, version = false;  // then nothing else is set
   int ranks = 0;                       // 0: one for each slot of the machine_file
   core::Protocol protocol = core::Protocol::msi;
+  pager::Kind pager = pager::Kind::sigsegv;
   std::uint64_t size = std::uint64_t{1} << 30;         // of the region, bytes; a multiple of the page size
   std::uint32_t page_size = 4096;                      // bytes; a power of two
   std::optional<std::chrono::milliseconds> timeout{};  // for the whole job
@@ -44,7 +46,7 @@ struct Options {
 // Likewise; a power of two from 4K to 1M.
 [[nodiscard]] std::uint32_t parse_page_size(std::string_view text);
 
-[[nodiscard]] std::string help_text();
+[[nodiscard]] std::string help_text(bool all);  // the options that matter, or all of them
 [[nodiscard]] std::string version_text();
 
 }  // namespace dsm::launch

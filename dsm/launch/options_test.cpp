@@ -44,12 +44,14 @@ TEST(Options, ValuesMayLookLikeAnything) {
   EXPECT_EQ(options.output, "size");
   EXPECT_EQ(options.wdir, "output");
   EXPECT_EQ(options.protocol, core::Protocol::migrate);
+  EXPECT_EQ(parse_options({"--pager", "uffd", "hosts", "prog"}).pager, pager::Kind::uffd);
 }
 
 TEST(Options, Defaults) {
   const Options options = parse_options({"hosts", "prog"});
   EXPECT_EQ(options.ranks, 0);
   EXPECT_EQ(options.protocol, core::Protocol::msi);
+  EXPECT_EQ(options.pager, pager::Kind::sigsegv);
   EXPECT_EQ(options.size, 1u << 30);
   EXPECT_EQ(options.output, "tag");
   EXPECT_FALSE(options.timeout.has_value());
@@ -59,8 +61,13 @@ TEST(Options, Defaults) {
 TEST(Options, HelpAndVersionNeedNothingElse) {
   EXPECT_TRUE(parse_options({"--help"}).help);
   EXPECT_TRUE(parse_options({"-h"}).help);
+  EXPECT_TRUE(parse_options({"--help-all"}).help_all);
   EXPECT_TRUE(parse_options({"--version"}).version);
-  EXPECT_NE(help_text().find("--open-rendezvous"), std::string::npos);
+  EXPECT_NE(help_text(false).find("--open-rendezvous"), std::string::npos);
+  EXPECT_EQ(help_text(false).find("--pager"), std::string::npos);
+  for (const char* option : {"--open-rendezvous", "--pager"}) {
+    EXPECT_NE(help_text(true).find(option), std::string::npos) << option;
+  }
 }
 
 TEST(Options, MisuseIsOneLine) {
@@ -76,6 +83,7 @@ TEST(Options, MisuseIsOneLine) {
       {{"-n", "2", "-n", "3", "hosts", "prog"}, "twice"},
       {{"-n"}, ""},
       {{"-p", "mesi", "hosts", "prog"}, "--protocol mesi"},
+      {{"--pager", "none", "hosts", "prog"}, "--pager none"},
       {{"--timeout", "0", "hosts", "prog"}, "--timeout 0"},
       {{"--timeout", "nan", "hosts", "prog"}, "--timeout nan"},
       {{"--timeout", "5m", "hosts", "prog"}, "--timeout 5m"},

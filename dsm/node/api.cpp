@@ -15,7 +15,7 @@
 
 #include "dsm/net/mesh.hpp"
 #include "dsm/node/job.hpp"
-#include "dsm/pager/sigsegv.hpp"
+#include "dsm/pager/kind.hpp"
 #include "ipc/error.hpp"
 #include "ipc/spawn.hpp"
 
@@ -86,6 +86,10 @@ std::unique_ptr<Job> make_job() {
   if (!dsm::core::parse(welcome.protocol, options.protocol)) {
     throw std::runtime_error("this libdsm does not know the protocol '" + welcome.protocol + "'");
   }
+  dsm::pager::Kind kind{};
+  if (!dsm::pager::parse(welcome.pager, kind)) {
+    throw std::runtime_error("this libdsm does not know the pager '" + welcome.pager + "'");
+  }
   options.page_size = welcome.page_size;
   options.patience.spin_us = welcome.spin_us;
   const std::size_t pages = welcome.size / welcome.page_size;  // of the application
@@ -98,7 +102,7 @@ std::unique_ptr<Job> make_job() {
                                                                 static_cast<std::uint32_t>(ranks), welcome.page_size,
                                                                 pages, welcome.protocol);
   made->node = std::make_unique<Node>(std::move(mesh), options, *made->publisher);
-  made->pager = std::make_unique<dsm::pager::SigsegvPager>(size, options.page_size, *made->node, own);
+  made->pager = dsm::pager::make(kind, size, options.page_size, *made->node, own);
   static_assert(sizeof(dsm::node::Heap::Root) <= dsm::node::OwnArea::root_bytes);
   made->heap = std::make_unique<dsm::node::Heap>(*reinterpret_cast<dsm::node::Heap::Root*>(made->own().heap_root()),
                                                  made->pager->base(), size, options.page_size);

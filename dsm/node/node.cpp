@@ -93,6 +93,7 @@ void Node::start(pager::Pager& pager) {
 
 void Node::finalize() {
   barrier();
+  pager_->settle();
   for (const auto& word : seats_free_) {
     if (~word.load(std::memory_order_acquire) == 0) continue;
     std::fprintf(stderr,

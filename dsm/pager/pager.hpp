@@ -4,7 +4,7 @@
 // protocol says; touching it otherwise is a fault, which the pager hands to its FaultSink. The alias is always
 // writable: through it the runtime sends and receives pages and never faults itself.
 //
-// Used by dsm/node. Implementations: SigsegvPager (sigsegv.hpp); a fake one in node's tests.
+// Used by dsm/node. Implementations: SigsegvPager (sigsegv.hpp), UffdPager (uffd.hpp); a fake one in node's tests.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -43,6 +43,8 @@ class Pager {
   // Sets what the application may do with the page. async-signal-safe: yes. Ends the process with a clear line if the
   // kernel refuses (vm.max_map_count).
   virtual void protect(core::Page page, core::Access allow) noexcept = 0;
+  // Returns when no thread of the pager's own serves a fault any more. REQUIRES: nobody faults.
+  virtual void settle() noexcept {}
 };
 
 }  // namespace dsm::pager
