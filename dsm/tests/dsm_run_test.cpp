@@ -13,51 +13,21 @@
 #include <optional>
 #include <random>
 #include <set>
-#include <sstream>
 
-#include "dsm/tests/launch_bench.hpp"
+#include "dsm/tests/job_bench.hpp"
 
 namespace dsm {
 namespace {
 
 using launch::testing::Dsmexec;
 using launch::testing::Ended;
+using launch::testing::has_line;
+using launch::testing::job;
 using launch::testing::Order;
+using launch::testing::runs;
+using launch::testing::text;
 using launch::testing::wait_until;
 using namespace std::chrono_literals;
-
-int runs(int otherwise) {
-  const char* asked = std::getenv("DSM_TEST_RUNS");
-  return asked == nullptr ? otherwise : std::atoi(asked);
-}
-
-std::string text(const Ended& e) {
-  return "exit " + std::to_string(e.code()) + ", signal " + std::to_string(e.signal()) + "\n--- stdout\n" + e.out +
-         "--- stderr\n" + e.err;
-}
-
-// Whether one line of `all` has all these parts, in this order.
-bool has_line(const std::string& all, const std::vector<std::string>& parts) {
-  std::istringstream lines(all);
-  for (std::string line; std::getline(lines, line);) {
-    std::size_t at = 0;
-    for (const std::string& part : parts) {
-      at = at == std::string::npos ? at : line.find(part, at);
-      if (at != std::string::npos) at += part.size();
-    }
-    if (at != std::string::npos) return true;
-  }
-  return false;
-}
-
-// dsmexec OPTIONS... machine_file LINE...
-Order job(std::vector<std::string> options, const std::vector<std::string>& line) {
-  Order order;
-  order.arguments = std::move(options);
-  order.arguments.emplace_back("@");
-  order.arguments.insert(order.arguments.end(), line.begin(), line.end());
-  return order;
-}
 
 // Two processes that do nothing but compete for the processors.
 class BusyLoops {
@@ -221,13 +191,13 @@ int segments_of(const std::set<pid_t>& makers) {
   return count;
 }
 
-Order long_job() { return job({"--size", "16M"}, {"dsm_stress", "rmw", "--rounds", "1000000000"}); }
+Order long_job(const char* what) { return job({"--size", "16M"}, {"dsm_stress", what, "--rounds", "1000000000"}); }
 
 TEST(Failure, ARankKilledAtARandomMomentIsNamedAndNothingIsLeft) {
   std::minstd_rand random(20260401);
   std::set<pid_t> all_ranks;
   for (int i = 0; i < runs(5); ++i) {
-    Dsmexec running(long_job());
+    Dsmexec running(long_job(i % 2 == 0 ? "rmw" : "heap"));
     ASSERT_TRUE(wait_until([&] { return ranks_of(running).size() == 4; }));
     ::usleep(static_cast<useconds_t>(random() % 100000));  // not synchronization: any moment will do
     const auto ranks = ranks_of(running);

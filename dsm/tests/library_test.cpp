@@ -38,6 +38,7 @@ const char* const cxx_program = R"(
 #include <dsm/dsm.hpp>
 #include <stdexcept>
 #include <thread>
+#include <vector>
 
 struct Shared {
   dsm::Mutex mutex;
@@ -113,6 +114,26 @@ int main(int argc, char** argv) {
   try {
     (void)job.alloc<double>(std::size_t{1} << 60U);
     return 7;
+  } catch (const std::bad_alloc&) {
+  }
+
+  using Words = std::vector<dsm::String, dsm::Allocator<dsm::String>>;
+  Words& words = *job.find_or_construct<Words>("words")(2, "of the constructor's");
+  {
+    const std::scoped_lock lock(s.mutex);
+    words.emplace_back("too long for the string itself");
+  }
+  job.barrier();
+  if (words.size() != 5 || words[1] != "of the constructor's" || words[4] != words[2]) return 8;
+  try {
+    job.find_or_construct<char>("words")();
+    return 9;
+  } catch (const dsm::Error&) {
+  }
+  if (!fails_with(EINVAL, [] { dsm::Constructor<char>("")(); })) return 10;
+  try {
+    (void)dsm::Allocator<double>().allocate(std::size_t{1} << 50U);
+    return 11;
   } catch (const std::bad_alloc&) {
   }
   std::puts("0");

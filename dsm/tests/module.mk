@@ -1,7 +1,7 @@
 # Several real processes: what only a whole job can show.
-$(eval $(call program,dsm_stress,dsm/tests/stress.cpp dsm/tests/stress_sync.cpp dsm/tests/stress_messages.cpp dsm/tests/stress_collective.cpp,node core pager net telemetry ipc01 ipc02 ipc03 ipc04 ipc06,-lsodium -lboost_program_options))
+$(eval $(call program,dsm_stress,dsm/tests/stress.cpp dsm/tests/stress_sync.cpp dsm/tests/stress_messages.cpp dsm/tests/stress_heap.cpp dsm/tests/stress_collective.cpp,node core pager net telemetry ipc01 ipc02 ipc03 ipc04 ipc06,-lsodium -lboost_program_options))
 $(eval $(call library,testbench,dsm/tests/launch_bench.cpp))
-$(eval $(call test,dsm_run_test,dsm/tests/dsm_run_test.cpp,testbench ipc04,,dsmexec dsm_stress double_touch hello))
+$(eval $(call test,dsm_run_test,dsm/tests/dsm_run_test.cpp dsm/tests/heap_run_test.cpp,testbench ipc04,,dsmexec dsm_stress double_touch hello))
 $(eval $(call test,examples_test,dsm/tests/examples_test.cpp,testbench ipc04,,dsmexec dsm_stress hello $(examples_computing)))
 
 # Litmus tests, and the same program over a core with a bug in it (dsm/core/mutants), which must be found.

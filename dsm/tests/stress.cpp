@@ -202,6 +202,11 @@ bool run(const Options& o) {
   if (o.what == "barriers") return stress::barriers(o);
   if (o.what == "messages") return stress::messages(o);
   if (o.what == "collective") return stress::collective(o);
+  if (o.what == "heap") return stress::heap(o);
+  if (o.what == "heap-map") return stress::heap_map(o);
+  if (o.what == "heap-named") return stress::heap_named(o);
+  if (o.what == "heap-full") return stress::heap_full(o);
+  if (o.what == "heap-misuse") return stress::heap_misuse(o);
   if (o.what == "wild") return wild();
   if (o.what == "leave") return leave();
   if (o.what == "unlike") return unlike();
@@ -216,10 +221,14 @@ bool run(const Options& o) {
 int main(int argc, char** argv) {
   Options o;
   po::options_description options(
-      "dsm_stress rmw|hammer|print|straddle|sync|barriers|messages|collective|wild|leave|unlike|unlike-broadcast|late");
+      "dsm_stress rmw|hammer|print|straddle|sync|barriers|messages|collective|heap|heap-map|heap-named|heap-full|"
+      "heap-misuse|wild|leave|unlike|unlike-broadcast|late");
   options.add_options()("help,h", "this text")("what", po::value(&o.what)->required(), "the test")(
-      "rounds", po::value(&o.rounds), "how often")("threads", po::value(&o.threads), "of each rank (hammer, sync)")(
+      "rounds", po::value(&o.rounds), "how often; of heap: how many dsm_malloc and dsm_free in all")(
+      "threads", po::value(&o.threads), "of each rank (hammer, sync, heap, heap-named)")(
       "seconds", po::value(&o.seconds), "how long (hammer, sync)")("seed", po::value(&o.seed), "of what is random")(
+      "how", po::value(&o.how),
+      "which misuse (heap-misuse): foreign|alloc|inside|misaligned|twice|late-malloc|late-free")(
       "migrate", po::bool_switch(&o.migrate), "the protocol is migrate (messages)");
   po::positional_options_description positional;
   positional.add("what", 1);

@@ -16,6 +16,7 @@ struct Options {
   unsigned threads = 4;
   double seconds = 1;
   unsigned seed = 1;
+  std::string how;       // which misuse (heap_misuse)
   bool migrate = false;  // the job's protocol, as the caller says it (messages)
 };
 
@@ -42,5 +43,10 @@ bool sync(const Options& o);  // stress_sync.cpp
 bool barriers(const Options& o);
 bool messages(const Options& o);    // stress_messages.cpp
 bool collective(const Options& o);  // stress_collective.cpp
+bool heap(const Options& o);        // stress_heap.cpp
+bool heap_map(const Options& o);
+bool heap_named(const Options& o);
+bool heap_full(const Options& o);
+bool heap_misuse(const Options& o);
 
 }  // namespace stress

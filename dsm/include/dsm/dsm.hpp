@@ -4,10 +4,11 @@
 //     auto table = job.alloc<double>(1000);          // the same 1000 numbers in every rank
 //     table[job.rank()] = 1;                         // a page fault brings the page here
 //     job.barrier();                                 // now everybody sees what everybody has stored
+//     auto* words = job.find_or_construct<std::vector<dsm::String, dsm::Allocator<dsm::String>>>("words")();
 //
 // Thread-safety: everything may be used by any thread, but what is called collective: all ranks call it, in the same order,
 // one thread of each. async-signal-safe: nothing here (touching the memory is). Errors are std::system_error with the errno
-// that dsm.h names, unless said otherwise.
+// that dsm.h names, std::bad_alloc where there is no room, or dsm::Error.
 #ifndef DSM_DSM_HPP
 #define DSM_DSM_HPP
 
@@ -21,6 +22,7 @@
 #include <mutex>
 #include <new>
 #include <span>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 #include <type_traits>
@@ -34,6 +36,82 @@ inline void check(int result, const char* what) {
   if (result == -1) throw std::system_error(errno, std::generic_category(), what);
 }
 }  // namespace detail
+
+// What no errno says. The message says what to do.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// Memory of the region for the containers of the standard library: std::map<K, V, std::less<K>, dsm::Allocator<std::pair<
+// const K, V>>>. The region has the same addresses everywhere, so every rank can read them, if the container itself, too,
+// is in the region (Job::find_or_construct). When several change it: under a Mutex. One rank may free what another has made.
+// Not for elements that name something outside the region: pointers to it, references, virtual functions, std::string
+// (String is one that does not).
+template <class T>
+class Allocator {
+ public:
+  using value_type = T;
+  Allocator() = default;
+  template <class U>
+  Allocator(const Allocator<U>&) noexcept {}  // NOLINT(google-explicit-constructor): as all allocators convert
+
+  // Throws std::bad_alloc: the region has no room.
+  [[nodiscard]] T* allocate(std::size_t count) {
+    static_assert(alignof(T) <= 16, "dsm_malloc aligns to 16 bytes");
+    static_assert(!std::is_polymorphic_v<T>, "another rank has its virtual functions at another address");
+    if (count > static_cast<std::size_t>(-1) / sizeof(T)) throw std::bad_array_new_length();
+    void* const block = dsm_malloc(count * sizeof(T));
+    if (block == nullptr && errno == ENOMEM) throw std::bad_alloc();
+    detail::check(block == nullptr ? -1 : 0, "dsm::Allocator (is it used in the scope of dsm::Job?)");
+    return static_cast<T*>(block);
+  }
+  void deallocate(T* block, std::size_t) noexcept { dsm_free(block); }
+  template <class U>
+  bool operator==(const Allocator<U>&) const noexcept {
+    return true;
+  }
+};
+
+using String = std::basic_string<char, std::char_traits<char>, Allocator<char>>;
+
+// What Job::find_or_construct returns: to be called with the constructor's arguments.
+template <class T>
+class Constructor {
+ public:
+  explicit Constructor(std::string name) : name_(std::move(name)) {}
+
+  // The object: constructed here, if this thread is the first to come, or by another one. Throws what the constructor throws
+  // (then the next to come constructs), std::bad_alloc, and Error if the name is that of something else.
+  template <class... Arguments>
+  T* operator()(Arguments&&... arguments) {
+    static_assert(alignof(T) <= 16, "dsm_named aligns to 16 bytes");
+    static_assert(!std::is_polymorphic_v<T>, "another rank has its virtual functions at another address");
+    std::exception_ptr failure;
+    auto construct = [&](void* block) noexcept {
+      try {
+        ::new (block) T(std::forward<Arguments>(arguments)...);
+        return 0;
+      } catch (...) {
+        failure = std::current_exception();
+        return ECANCELED;
+      }
+    };
+    const auto make = [](void* block, void* context) { return (*static_cast<decltype(construct)*>(context))(block); };
+    void* const block = dsm_named(name_.c_str(), sizeof(T), make, &construct);
+    if (failure != nullptr) std::rethrow_exception(failure);
+    if (block == nullptr && errno == ENOMEM) throw std::bad_alloc();
+    if (block == nullptr && errno == EEXIST) {
+      throw Error("find_or_construct(\"" + name_ + "\"): the job's object of this name is not " +
+                  std::to_string(sizeof(T)) + " bytes long; use one type for a name, or another name");
+    }
+    detail::check(block == nullptr ? -1 : 0, "dsm::Job::find_or_construct");
+    return static_cast<T*>(block);
+  }
+
+ private:
+  std::string name_;
+};
 
 // This process's part in the job, from here to the end of its scope. One per process.
 class Job {
@@ -73,6 +151,13 @@ class Job {
     return {static_cast<T*>(block), count};
   }
 
+  // job.find_or_construct<T>("name")(arguments...): the job's one object of this name (1 to 255 bytes), for any thread of any
+  // rank. The first to come constructs it; whoever comes meanwhile waits. It lives till the job ends: no destructor runs.
+  template <class T>
+  [[nodiscard]] Constructor<T> find_or_construct(std::string name) {
+    return Constructor<T>(std::move(name));
+  }
+
   // Waits until every rank has come; collective.
   void barrier() { detail::check(dsm_barrier(), "dsm_barrier"); }
 
@@ -81,20 +166,20 @@ class Job {
   const int exceptions_ = std::uncaught_exceptions();
 };
 
-// A lock, of which the place in the region is the name: put it into memory from Job::alloc, on its own or as a member. In
-// the region it is free to begin with. It works with std::scoped_lock and std::unique_lock. One thread of one rank holds
+// A lock, of which the place in the region is the name: put it into memory from Job::alloc or Job::find_or_construct, on its
+// own or as a member. In the region it is free to begin with. It works with std::scoped_lock and std::unique_lock. One thread of one rank holds
 // it; not recursive (EDEADLK).
 class Mutex {
  public:
   Mutex() = default;
   Mutex(const Mutex&) = delete;
   Mutex& operator=(const Mutex&) = delete;
-  void lock() { detail::check(dsm_lock_at(this), "dsm::Mutex::lock (is it in memory from Job::alloc?)"); }
+  void lock() { detail::check(dsm_lock_at(this), "dsm::Mutex::lock (is it in the region?)"); }
   // False: somebody holds it, or waits for it.
   [[nodiscard]] bool try_lock() {
     const int result = dsm_trylock_at(this);
     if (result == -1 && errno == EBUSY) return false;
-    detail::check(result, "dsm::Mutex::try_lock (is it in memory from Job::alloc?)");
+    detail::check(result, "dsm::Mutex::try_lock (is it in the region?)");
     return true;
   }
   void unlock() { detail::check(dsm_unlock_at(this), "dsm::Mutex::unlock"); }
