@@ -18,7 +18,7 @@ namespace bench {
 using Samples = std::vector<double>;  // one duration each, microseconds
 
 inline constexpr std::size_t page_bytes = 4096;
-inline constexpr std::size_t message_bytes = 32;  // a frame's header (net/frame.hpp)
+inline constexpr std::size_t message_bytes = 40;  // a frame's header (net/frame.hpp)
 
 // Where the pages of a block lie: `count` of them, `stride` pages apart, touched in a shuffled order, the same every time,
 // so that nothing can guess the next one.
@@ -31,8 +31,8 @@ struct Pattern {
 class Limits {
  public:
   enum class What : std::uint32_t {
-    page,         // request of 32 bytes, answer of 32 and a page
-    echo,         // request of 32 bytes, answer of 32
+    page,         // request of 40 bytes, answer of 40 and a page
+    echo,         // request of 40 bytes, answer of 40
     read_fault,   // load from an inaccessible page of a shared mapping that a handler makes readable
     write_fault,  // store likewise, made writable
   };

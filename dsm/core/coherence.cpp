@@ -29,6 +29,7 @@ Micros time_of(const Event& event) {
   if (const auto* f = std::get_if<Fault>(&event)) return f->now;
   if (const auto* r = std::get_if<Received>(&event)) return r->now;
   if (const auto* p = std::get_if<Prefetch>(&event)) return p->now;
+  if (const auto* p = std::get_if<Perform>(&event)) return p->now;
   if (const auto* t = std::get_if<Tick>(&event)) return t->now;
   if (const auto* t = std::get_if<Resumed>(&event)) return t->now;
   return 0;
@@ -37,7 +38,9 @@ Micros time_of(const Event& event) {
 // Fields that a kind of message does not have are zero.
 bool fields_fit(const Message& m) {
   using Kind = Message::Kind;
+  const bool atomic = m.kind == Kind::perform || m.kind == Kind::performed;
   if (m.kind != Kind::want && (m.have || m.prefetch)) return false;
+  if (atomic ? m.atomic.kind == Atomic::Kind::none : m.atomic != Atomic{}) return false;
   switch (m.kind) {
     case Kind::want: return m.access != Access::none && !m.carries_page && m.seq == 0;
     case Kind::grant: return m.access != Access::none;
@@ -46,6 +49,8 @@ bool fields_fit(const Message& m) {
     case Kind::invalidate:
     case Kind::invalidated: return m.access == Access::none && !m.carries_page;
     case Kind::write_back: return m.access == Access::none && m.carries_page;
+    case Kind::perform:
+    case Kind::performed: return m.access == Access::none && !m.carries_page;
   }
   return false;
 }
@@ -54,6 +59,11 @@ bool fields_fit(const Message& m) {
 bool malformed(const State& s, const Received& r) {
   return r.from >= s.config.nodes || r.from == s.config.self || r.msg.page >= s.config.pages ||
          r.msg.access > Access::write || !fields_fit(r.msg);
+}
+
+void hash_atomic(const Atomic& a, std::uint64_t& hash) {
+  hash = mix(hash, static_cast<std::uint64_t>(a.kind) | static_cast<std::uint64_t>(a.state) << 8U | std::uint64_t{a.word} << 32U);
+  hash = mix(mix(hash, a.value), a.expected);
 }
 
 void hash_page(const State& s, Page page, std::uint64_t& hash) {
@@ -70,7 +80,8 @@ void hash_page(const State& s, Page page, std::uint64_t& hash) {
     link = s.requests[link - 1U].next;
     const Request& r = s.requests[link - 1U];
     hash = mix(hash, r.from | std::uint64_t{r.lane} << 8U | std::uint64_t{static_cast<std::uint8_t>(r.want)} << 16U |
-                         std::uint64_t{r.have} << 24U | std::uint64_t{1} << 32U);
+                         std::uint64_t{r.have} << 24U | std::uint64_t{1} << 32U | std::uint64_t{r.waiter} << 40U);
+    if (r.is_atomic()) hash_atomic(s.atomics[link - 1U], hash);
   } while (link != d.queue);
 }
 
@@ -125,7 +136,7 @@ View Coherence::view(Page page) const {
       link = s.requests[link - 1U].next;
     } while (link != d.queue);
   }
-  if (d.busy != Busy::idle && d.busy != Busy::holding) {
+  if (d.busy != Busy::idle && d.busy != Busy::holding && d.busy != Busy::performing) {
     v.state = View::State::moving;
   } else if (d.owner != 0 || v.here == Access::write) {
     v.state = View::State::exclusive;
@@ -144,6 +155,10 @@ std::uint64_t Coherence::digest() const {
     hash = mix(hash, r.page | std::uint64_t{r.seq} << 32U);
     hash = mix(hash, r.from | std::uint64_t{r.lane} << 8U | std::uint64_t{static_cast<std::uint8_t>(r.keep)} << 16U |
                          std::uint64_t{r.recall} << 24U | std::uint64_t{r.before_grant} << 25U);
+    if (r.atomic.kind != Atomic::Kind::none) hash_atomic(r.atomic, hash);
+  }
+  for (std::size_t w = 0; w < s.performing.size(); ++w) {
+    if (s.performing[w] != 0) hash = mix(hash, s.performing[w] | std::uint64_t{w} << 32U | std::uint64_t{1} << 63U);
   }
   std::uint64_t sum = 0;  // order does not matter here
   for (const Recent& r : s.recent) {

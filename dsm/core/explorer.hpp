@@ -37,8 +37,9 @@ struct Setup {
   unsigned drops = 0;        // Drop events in all, at any moment
   unsigned write_backs = 0;  // WriteBack events in all
   unsigned prefetches = 0;   // Prefetch events in all
-  bool any_lane = false;     // a fault may also use the service lane (no call lane was free)
-  bool reduce = true;        // leaves out orders of actions that cannot make a difference (Rules::is_independent)
+  unsigned atomics = 0;   // besides them, atomic operations done where the page is, of any thread, on any page, in all
+  bool any_lane = false;  // a fault may also use the service lane (no call lane was free)
+  bool reduce = true;     // leaves out orders of actions that cannot make a difference (Rules::is_independent)
   std::uint64_t states_max = 40'000'000;  // more than these is a failure: the memory of the search is bounded
 };
 

@@ -20,7 +20,9 @@ void Rules::choices(const World& world, Choices& out) {
   }
   for (unsigned t = 0; t < unsigned{setup_.nodes} * setup_.threads; ++t) {
     if (world.thread[t].state == ready_ && world.thread[t].owed == 0) add_retry(world, t, out);
-    if (world.thread[t].state == Thread::State::idle) add_operations(world, t, out);
+    if (world.thread[t].state != Thread::State::idle) continue;
+    add_operations(world, t, out);
+    if (world.atomics < setup_.atomics && world.todo[rank_of(t)] == 0) add_atomics(world, t, out);
   }
 }
 
@@ -52,6 +54,21 @@ void Rules::add_operations(const World& world, unsigned t, Choices& out) {
         out.list.push_back(choice);  // a read that needs no fault is no step: check_pages() looks at all of them
       }
     }
+  }
+}
+
+// No instruction, but a call: the thread takes its node's lock and tells the core at once.
+void Rules::add_atomics(const World& world, unsigned t, Choices& out) {
+  const auto thread = static_cast<std::uint8_t>(t % setup_.threads);
+  for (std::uint8_t page = 0; page < setup_.pages; ++page) {
+    Choice choice{.kind = Choice::Kind::event,
+                  .node = static_cast<std::uint8_t>(rank_of(t)),
+                  .thread = static_cast<std::uint8_t>(t)};
+    choice.what = {
+        .kind = Stimulus::Kind::perform, .thread = thread, .lane = static_cast<Lane>(thread + 1), .page = page};
+    add_event(world, choice, out);
+    choice.what.lane = 0;
+    if (setup_.any_lane) add_event(world, choice, out);
   }
 }
 

@@ -65,6 +65,9 @@ std::string event_line(const Setup& setup, const Rules& rules, const Choice& cho
       return say("tick");
     case Kind::resumed:
       return say("runs on, to " + page);
+    case Kind::perform:
+      return say((setup.threads == 1 ? "" : "thread " + std::to_string(s.thread) + ": ") + "atomic on " + page +
+                 (s.lane == 0 ? " on 0" : ""));
   }
   return {};
 }

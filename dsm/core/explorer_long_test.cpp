@@ -38,6 +38,16 @@ TEST_P(ExplorerLong, TwoNodesTwoThreadsWithEverything) {
         .prefetches = 1,
         .any_lane = true});
 }
+TEST_P(ExplorerLong, TwoNodesTwoThreadsWithAtomics) {
+  walk({.nodes = 2,
+        .threads = 2,
+        .operations = 3,
+        .retries = 1,
+        .drops = 1,
+        .write_backs = 1,
+        .atomics = 2,
+        .any_lane = true});
+}
 TEST_P(ExplorerLong, FourNodesOnePage) { walk({.nodes = 4, .operations = 5, .retries = 0}); }
 
 std::string protocol_name(const testing::TestParamInfo<Protocol>& param) {

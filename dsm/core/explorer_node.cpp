@@ -11,6 +11,7 @@ namespace {
 std::uint64_t code_of(const Message& m) {
   return static_cast<std::uint64_t>(m.kind) | static_cast<std::uint64_t>(m.access) << 4U |
          std::uint64_t{m.carries_page} << 6U | std::uint64_t{m.have} << 7U | std::uint64_t{m.prefetch} << 8U |
+         static_cast<std::uint64_t>(m.atomic.state) << 9U |  // all of a walk are alike otherwise
          std::uint64_t{m.page} << 16U | std::uint64_t{m.seq} << 32U;
 }
 
@@ -49,7 +50,7 @@ NodeTable::NodeTable(const Setup& setup) : setup_(setup) {
                         .pages = setup.pages,
                         .protocol = setup.protocol,
                         .waiters = setup.threads,
-                        .requests = static_cast<std::uint16_t>(setup.nodes * setup.pages),
+                        .requests = static_cast<std::uint16_t>(setup.nodes * (setup.pages + setup.threads)),
                         .hold = setup.hold,
                         .absence = setup.absence};
     NodeState state{.core = Coherence(config)};
@@ -91,6 +92,13 @@ NodeTable::Played NodeTable::run(const Coherence& core, Micros clock, bool ticki
       break;
     case Stimulus::Kind::resumed:
       event = Resumed{.page = s.page, .now = now};
+      break;
+    case Stimulus::Kind::perform:
+      event = Perform{.page = s.page,
+                      .atomic = {.kind = Atomic::Kind::add, .value = 1},
+                      .waiter = s.thread,
+                      .lane = s.lane,
+                      .now = now};
       break;
   }
   Actions out;
@@ -146,6 +154,9 @@ std::uint64_t NodeTable::code(const Action& action) {
     std::uint64_t operator()(const Timer&) const { return 0; }
     std::uint64_t operator()(const Abort& a) const {
       return std::uint64_t{a.who} << 16U | static_cast<std::uint64_t>(a.why) << 4U;
+    }
+    std::uint64_t operator()(const Performed& a) const {
+      return a.page << 4U | static_cast<std::uint64_t>(a.atomic.state) << 8U | std::uint64_t{a.who} << 16U;
     }
   };
   return action.index() | std::visit(Code{*this}, action);

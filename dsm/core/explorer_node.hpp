@@ -24,12 +24,12 @@ using MessageId = std::uint16_t;
 
 // An event as the explorer chooses it, in 32 bits: the time and the waiter's site are added when it is played.
 struct Stimulus {
-  enum class Kind : std::uint8_t { fault, prefetch, drop, write_back, received, tick, resumed };
+  enum class Kind : std::uint8_t { fault, prefetch, drop, write_back, received, tick, resumed, perform };
   Kind kind{};
   std::uint8_t late = 0;    // 1: it happens long after the last event, when nothing is held any more
-  std::uint8_t thread = 0;  // fault, resumed
+  std::uint8_t thread = 0;  // fault, resumed, perform
   Node from = 0;            // received
-  Lane lane = 0;            // fault, prefetch, received
+  Lane lane = 0;            // fault, prefetch, received, perform
   std::uint8_t page = 0;    // all but received and tick
   Access want{};            // fault
   MessageId msg = 0;        // received

@@ -35,6 +35,9 @@ void Talk::step(Node at, const Event& event, const std::string& words) {
     const auto* send = std::get_if<Send>(&action);
     if (send == nullptr) continue;
     flights_.push_back({at, send->to, send->lane, send->msg});
+    Atomic& atomic = flights_.back().msg.atomic;
+    const bool performs = send->msg.kind == Message::Kind::performed && atomic.state == Atomic::State::asked;
+    if (performs) atomic.state = Atomic::State::done;
     ++messages_;
   }
 }
@@ -47,6 +50,12 @@ void Talk::fault_on(Lane lane, Node at, Page page, Access want, Waiter waiter) {
   const Site site = 100U + waiter;
   step(at, Fault{.page = page, .want = want, .waiter = waiter, .lane = lane, .site = site, .now = now_},
        "fault " + explorer::text(want) + " " + about(page));
+}
+
+void Talk::perform(Node at, Page page, Waiter waiter) {
+  const Atomic add{.kind = Atomic::Kind::add, .value = 1};
+  step(at, Perform{.page = page, .atomic = add, .waiter = waiter, .lane = static_cast<Lane>(waiter + 1), .now = now_},
+       "atomic on " + about(page));
 }
 
 void Talk::prefetch(Node at, Page page) {

@@ -26,6 +26,8 @@ class Talk {
   // What happens to node `at`. A waiter w asks on call lane w + 1 unless `lane` says otherwise.
   void fault(Node at, Page page, Access want, Waiter waiter = 0);
   void fault_on(Lane lane, Node at, Page page, Access want, Waiter waiter = 0);
+  // An addition; asks on call lane waiter + 1.
+  void perform(Node at, Page page, Waiter waiter = 0);
   void prefetch(Node at, Page page);
   void drop(Node at, Page page);
   void write_back(Node at, Page page);

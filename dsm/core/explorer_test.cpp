@@ -68,6 +68,25 @@ TEST_P(Explorer, DropsWriteBacksAndPrefetches) {
   walk(s);
 }
 
+TEST_P(Explorer, AtomicOperations) {
+  Bounds s = bounds();
+  s.operations = s.hold == 0 ? 4 : 3;
+  s.retries = 1;
+  s.atomics = 2;
+  walk(s);
+}
+
+TEST_P(Explorer, AtomicOperationsOfTwoThreadsAndWriteBacks) {
+  Bounds s = bounds();
+  s.nodes = 2;
+  s.threads = 2;
+  s.operations = 2;
+  s.retries = 0;
+  s.write_backs = 1;
+  s.atomics = 2;
+  walk(s);
+}
+
 std::string variant(const testing::TestParamInfo<Explorer::ParamType>& param) {
   const auto& [protocol, hold] = param.param;
   return std::string(dsm::core::name(protocol)) + (hold == 0 ? "" : "Held");

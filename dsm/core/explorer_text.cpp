@@ -4,6 +4,18 @@ namespace dsm::core::explorer {
 
 namespace {
 
+std::string state_name(const Atomic& atomic) {
+  switch (atomic.state) {
+    case Atomic::State::asked:
+      return "now";
+    case Atomic::State::done:
+      return "done";
+    case Atomic::State::missed:
+      return "missed";
+  }
+  return "state " + std::to_string(static_cast<unsigned>(atomic.state));
+}
+
 std::string number(std::uint64_t n) { return std::to_string(n); }
 std::string page_name(Page page) { return "p" + number(page); }
 
@@ -23,6 +35,10 @@ std::string kind_name(Message::Kind kind) {
       return "invalidated";
     case Message::Kind::write_back:
       return "write_back";
+    case Message::Kind::perform:
+      return "perform";
+    case Message::Kind::performed:
+      return "performed";
   }
   return "kind " + number(static_cast<unsigned>(kind));
 }
@@ -37,6 +53,9 @@ struct Wording {
   std::string operator()(const Timer& t) const { return "timer " + number(t.at); }
   std::string operator()(const Abort& a) const {
     return (a.why == Abort::Why::peer_lost ? "abort: lost peer " : "abort: bad message from ") + number(a.who);
+  }
+  std::string operator()(const Performed& p) const {
+    return "performed " + page_name(p.page) + " " + state_name(p.atomic) + " for " + number(p.who);
   }
 };
 
@@ -58,10 +77,11 @@ std::string text(const Message& msg) {
   using Kind = Message::Kind;
   std::string out = kind_name(msg.kind);
   const bool about_access =
-      msg.kind != Kind::invalidate && msg.kind != Kind::invalidated && msg.kind != Kind::write_back;
+      msg.kind == Kind::want || msg.kind == Kind::grant || msg.kind == Kind::recall || msg.kind == Kind::recalled;
   if (about_access) out += " " + text(msg.access);
   out += " " + page_name(msg.page);
   if (msg.kind != Kind::want) out += " #" + number(msg.seq);
+  if (msg.kind == Kind::performed) out += " " + state_name(msg.atomic);
   if (msg.carries_page) out += " +page";
   if (msg.have) out += " have";
   if (msg.prefetch) out += " prefetch";

@@ -14,8 +14,11 @@ namespace {
 
 // The answers of a call lane come back on it; everything on the service lane is one queue in each direction.
 bool is_answer(const Message& msg) {
-  using Kind = Message::Kind;
-  return msg.kind == Kind::grant || msg.kind == Kind::recalled || msg.kind == Kind::invalidated;
+  return msg.kind != Message::Kind::write_back && !is_question(msg.kind);
+}
+
+bool performs_now(const Message& msg) {
+  return msg.kind == Message::Kind::performed && msg.atomic.state == Atomic::State::asked;
 }
 
 std::string name(unsigned page) { return "page " + std::to_string(page); }
@@ -89,12 +92,15 @@ std::string Rules::apply(World& world, const Choice& choice) {
 //   Send: only lets the message arrive, which it may do later. If bytes travel, a write by another node makes them stale
 //   before as after; only a write by a thread of this node makes a difference, and only if it may still write.
 //   Install: the same, if no thread of this node may touch the page.
+// An atomic operation that is now performed is a write, and comes before or after others.
 bool Rules::is_independent(const World& world, Node node) const {
   const Action& action = nodes_.head(world.todo[node]);
   if (const auto* s = std::get_if<Send>(&action)) {
+    if (performs_now(s->msg)) return false;
     return !s->msg.carries_page || world.allow[node][s->msg.page] != Access::write;
   }
   if (const auto* i = std::get_if<Install>(&action)) return world.allow[node][i->page] == Access::none;
+  if (const auto* p = std::get_if<Performed>(&action)) return p->atomic.state != Atomic::State::asked;
   return std::holds_alternative<Wake>(action);
 }
 
@@ -120,6 +126,7 @@ std::string Rules::run_thread(World& world, unsigned t) const {
 }
 
 std::string Rules::touch(World& world, Node node, unsigned page, Access want) const {
+  if (want == Access::none) return {};
   if (world.current[node][page] == 0) {
     return node_name(node) + (want == Access::read ? " reads" : " writes") + " in " + name(page) +
            " and does not see the last write";
@@ -150,6 +157,8 @@ std::string Rules::act(World& world, Node node) {
   } else if (const auto* i = std::get_if<Install>(&action)) {
     if (staged == 0 || (staged - 1U) / 2 != i->page) wrong = node_name(node) + " installs bytes that did not come";
     world.current[node][i->page] = static_cast<std::uint8_t>((staged - 1U) & 1U);
+  } else if (const auto* d = std::get_if<Performed>(&action)) {
+    wrong = performed(world, node, *d);
   } else if (std::holds_alternative<Abort>(action)) {
     wrong = node_name(node) + " ends the job: " + text(action);
   }
@@ -167,6 +176,12 @@ std::string Rules::send(World& world, Node node, const Send& action, MessageId m
                      world.flight.begin() + world.flights + 1);
   if (action.lane != 0 && !is_answer(action.msg))
     ++world.thread[unsigned{node} * setup_.threads + action.lane - 1U].owed;
+  if (performs_now(action.msg)) {
+    if (std::string wrong = touch(world, node, action.msg.page, Access::write); !wrong.empty()) return wrong;
+    Message done = action.msg;
+    done.atomic.state = Atomic::State::done;
+    msg = nodes_.intern(done);
+  }
   const std::uint8_t current = action.msg.carries_page ? world.current[node][action.msg.page] : 0;
   world.flight[place] = {.channel = chan, .current = current, .msg = msg};
   ++world.flights;
@@ -188,6 +203,17 @@ std::string Rules::wake(World& world, Node node, const Wake& action) const {
   return {};
 }
 
+std::string Rules::performed(World& world, Node node, const Performed& action) const {
+  Thread& thread = world.thread[unsigned{node} * setup_.threads + action.who];
+  if (action.who >= setup_.threads || thread.state != Thread::State::blocked || thread.want != Access::none ||
+      thread.page != action.page || action.atomic.state == Atomic::State::missed) {
+    return node_name(node) + " answers thread " + std::to_string(action.who) + ", which has not asked for this";
+  }
+  thread.state = ready_;
+  if (action.atomic.state == Atomic::State::done) return {};
+  return touch(world, node, action.page, Access::write);
+}
+
 std::string Rules::event(World& world, const Choice& choice) {
   using Kind = Stimulus::Kind;
   const Node node = choice.node;
@@ -198,6 +224,14 @@ std::string Rules::event(World& world, const Choice& choice) {
     case Kind::fault:
       world.thread[unsigned{node} * setup_.threads + choice.what.thread].state = Thread::State::blocked;
       break;
+    case Kind::perform: {
+      Thread& asker = world.thread[unsigned{node} * setup_.threads + choice.what.thread];
+      asker.state = Thread::State::blocked;
+      asker.page = choice.what.page;
+      asker.want = Access::none;
+      ++world.atomics;
+      break;
+    }
     case Kind::drop:
       ++world.drops;
       break;

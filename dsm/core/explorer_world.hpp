@@ -32,7 +32,7 @@ struct Thread {
   };
   State state{};
   std::uint8_t page = 0;
-  Access want{};
+  Access want{};          // none: it has asked for an atomic operation
   std::uint8_t owed = 0;  // answers that it still has to read from its call lane; until then it does not run on
 };
 
@@ -45,10 +45,10 @@ struct World {
       staged{};  // bytes that came with the message in hand: 0 none, else 1 + 2 * page + current
   std::array<std::array<Access, max_pages>, max_nodes> allow{};
   std::array<std::array<std::uint8_t, max_pages>, max_nodes> current{};
-  std::array<Thread, max_threads> thread{};                              // node n's are n * threads ...
-  std::uint8_t retries = 0, drops = 0, write_backs = 0, prefetches = 0;  // used up
+  std::array<Thread, max_threads> thread{};                                           // node n's are n * threads ...
+  std::uint8_t retries = 0, drops = 0, write_backs = 0, prefetches = 0, atomics = 0;  // used up
   std::uint8_t flights = 0;
-  std::array<std::uint8_t, 3> padding{};  // every byte counts in the digest
+  std::array<std::uint8_t, 2> padding{};  // every byte counts in the digest
   std::array<Flight, max_flights> flight{};
 
   [[nodiscard]] std::uint64_t digest() const;
@@ -98,6 +98,7 @@ class Rules {
 
   void add_events(const World& world, Node node, Choices& out);
   void add_event(const World& world, Choice choice, Choices& out);
+  void add_atomics(const World& world, unsigned thread, Choices& out);
   void add_extras(const World& world, Node node, Choices& out);
   void add_retry(const World& world, unsigned thread, Choices& out);
   void add_operations(const World& world, unsigned thread, Choices& out);
@@ -109,6 +110,7 @@ class Rules {
   [[nodiscard]] std::string act(World& world, Node node);
   [[nodiscard]] std::string send(World& world, Node node, const Send& action, MessageId msg);
   [[nodiscard]] std::string wake(World& world, Node node, const Wake& action) const;
+  [[nodiscard]] std::string performed(World& world, Node node, const Performed& action) const;
   [[nodiscard]] std::string event(World& world, const Choice& choice);
   [[nodiscard]] std::string check_pages(const World& world) const;
   [[nodiscard]] std::string check_rest(const World& world) const;

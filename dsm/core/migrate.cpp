@@ -16,7 +16,10 @@ void serve_on(State& s, Page page, Lane own_lane, Actions& out) {
   Directory& d = s.directory[page];
   while (d.busy == Busy::idle && !s.queue_empty(page)) {
     const Request r = s.front(page);
-    if (d.owner == r.from + 1) {  // it wants again what it has just written back: that will arrive
+    if (r.is_atomic()) {  // atomic.cpp
+      if (d.owner != 0) return pass_on(s, page, own_lane, out);
+      perform_here(s, page, out);
+    } else if (d.owner == r.from + 1) {  // it wants again what it has just written back: that will arrive
       d.busy = Busy::awaiting_write_back;
     } else if (d.owner != 0) {
       d.busy = Busy::recalling;
@@ -74,8 +77,9 @@ void returned(State& s, const Received& r, Actions& out) {
     return out.push(bad_message(r.from));
   }
   d.owner = 0;
-  d.busy = Busy::idle;
   out.push(Install{r.msg.page, r.from});
+  if (d.busy == Busy::performing) return;  // atomic.cpp: the answer will say whether the operation has been done
+  d.busy = Busy::idle;
   serve(s, r.msg.page, out);
 }
 
@@ -116,6 +120,7 @@ void write_back(State& s, Page page, Actions& out) {
 //@ starter
 // TODO 7A.migrate: write the five answers of a node (to a fault, a want, a page that comes home, a grant, a recall) as
 // functions of the state. Then run the explorer: it prints the shortest conversation that goes wrong.
+//| void serve_on(State&, Page, Lane, Actions&) {}
 //| void serve(State&, Page, Actions&) {}
 //| void fault(State&, const Fault&, Actions&) {}
 //| void want(State&, const Received&, Actions&) {}
@@ -134,6 +139,8 @@ void received(State& s, const Received& r, Actions& out) {
     case Kind::write_back: return home_here ? returned(s, r, out) : out.push(bad_message(r.from));
     case Kind::grant: return from_home ? grant(s, r, out) : out.push(bad_message(r.from));
     case Kind::recall: return from_home ? recall(s, r, out) : out.push(bad_message(r.from));
+    case Kind::perform: return on_perform(s, r, serve_on, out);
+    case Kind::performed: return on_performed(s, r, serve_on, out);
     case Kind::invalidate:
     case Kind::invalidated: break;  // there are no copies to forget
   }
@@ -145,6 +152,7 @@ void received(State& s, const Received& r, Actions& out) {
 void migrate_step(State& s, const Event& event, Actions& out) {
   if (const auto* f = std::get_if<Fault>(&event)) return fault(s, *f, out);
   if (const auto* r = std::get_if<Received>(&event)) return received(s, *r, out);
+  if (const auto* p = std::get_if<Perform>(&event)) return perform(s, *p, serve_on, out);
   if (const auto* w = std::get_if<WriteBack>(&event)) return write_back(s, w->page, out);
   if (std::holds_alternative<Tick>(event)) return revoke_due(s, serve, out);
   // Prefetch and Drop are about readable copies; here there are none.

@@ -60,18 +60,21 @@ void grant_write(State& s, Page page, const Request& r, Actions& out) {
 // What must happen before the front request can be granted. True if that takes an answer from elsewhere, or time.
 bool must_wait(State& s, Page page, const Request& r, Lane own_lane, Actions& out) {
   Directory& d = s.directory[page];
-  if (d.owner == r.from + 1) {  // it wants again what it has just written back: that will arrive
+  const bool writes = r.want == Access::write || r.is_atomic();
+  if (d.owner != 0 && r.is_atomic()) {
+    pass_on(s, page, own_lane, out);
+  } else if (d.owner == r.from + 1) {  // it wants again what it has just written back: that will arrive
     d.busy = Busy::awaiting_write_back;
   } else if (d.owner != 0) {
     d.busy = Busy::recalling;
     const Access keep = r.want == Access::read ? Access::read : Access::none;
     out.push(Send{static_cast<Node>(d.owner - 1), own_lane, about(s, page, Kind::recall, keep)});
-  } else if (const std::uint64_t others = d.copies & ~bit(r.from); r.want == Access::write && others != 0) {
+  } else if (const std::uint64_t others = s.copies_in_the_way(page); writes && others != 0) {
     d.busy = Busy::invalidating;
     for (Node n = 0; n < s.config.nodes; ++n) {
       if ((others & bit(n)) != 0) out.push(Send{n, own_lane, about(s, page, Kind::invalidate, Access::none)});
     }
-  } else if (r.from != s.config.self && s.here(page) > (r.want == Access::read ? Access::read : Access::none) &&
+  } else if (r.from != s.config.self && !r.is_atomic() && s.here(page) > (r.want == Access::read ? Access::read : Access::none) &&
              s.held(page) && s.has_revoke_room()) {
     d.busy = Busy::holding;
     s.defer(Revoke{.page = page, .from = s.config.self});
@@ -85,6 +88,10 @@ void serve_on(State& s, Page page, Lane own_lane, Actions& out) {
   while (s.directory[page].busy == Busy::idle && !s.queue_empty(page)) {
     const Request r = s.front(page);
     if (must_wait(s, page, r, own_lane, out)) return;
+    if (r.is_atomic()) {
+      perform_here(s, page, out);
+      continue;
+    }
     s.pop(page);
     if (r.want == Access::read) {
       grant_read(s, page, r, out);
@@ -123,12 +130,11 @@ void on_recalled(State& s, const Received& r, Actions& out) {
 void on_invalidated(State& s, const Received& r, Actions& out) {
   const Message& m = r.msg;
   Directory& d = s.directory[m.page];
-  if (d.busy != Busy::invalidating || (d.copies & bit(r.from)) == 0 || s.front(m.page).from == r.from ||
-      m.seq != s.wire_seq(m.page) || m.carries_page) {
+  if (d.busy != Busy::invalidating || (s.copies_in_the_way(m.page) & bit(r.from)) == 0 || m.seq != s.wire_seq(m.page) || m.carries_page) {
     return out.push(bad_message(r.from));
   }
   d.copies &= ~bit(r.from);
-  if ((d.copies & ~bit(s.front(m.page).from)) != 0) return;
+  if (s.copies_in_the_way(m.page) != 0) return;
   d.busy = Busy::idle;
   serve(s, m.page, out);
 }
@@ -139,6 +145,7 @@ void on_write_back(State& s, const Received& r, Actions& out) {
   if (d.owner != r.from + 1 || m.seq != s.wire_seq(m.page) || !m.carries_page) return out.push(bad_message(r.from));
   out.push(Install{m.page, r.from});
   d.owner = 0;
+  if (d.busy == Busy::performing) return;  // the answer will say whether the operation has been done
   d.busy = Busy::idle;  // if it was being recalled, or waited for: this is it, and the recall will be ignored
   serve(s, m.page, out);
 }
@@ -253,6 +260,8 @@ void received(State& s, const Received& r, Actions& out) {
     case Kind::recalled: return home_here ? on_recalled(s, r, out) : out.push(bad_message(r.from));
     case Kind::invalidated: return home_here ? on_invalidated(s, r, out) : out.push(bad_message(r.from));
     case Kind::write_back: return home_here ? on_write_back(s, r, out) : out.push(bad_message(r.from));
+    case Kind::perform: return on_perform(s, r, serve_on, out);
+    case Kind::performed: return on_performed(s, r, serve_on, out);
     case Kind::grant: return from_home ? on_grant(s, r, out) : out.push(bad_message(r.from));
     case Kind::recall: return from_home ? on_recall(s, r, out) : out.push(bad_message(r.from));
     case Kind::invalidate: return from_home ? on_invalidate(s, r, out) : out.push(bad_message(r.from));
@@ -265,6 +274,7 @@ void msi_step(State& s, const Event& event, Actions& out) {
   if (const auto* f = std::get_if<Fault>(&event)) return on_fault(s, *f, out);
   if (const auto* r = std::get_if<Received>(&event)) return received(s, *r, out);
   if (std::holds_alternative<Tick>(event)) return revoke_due(s, serve, out);
+  if (const auto* p = std::get_if<Perform>(&event)) return perform(s, *p, serve_on, out);
   if (const auto* p = std::get_if<Prefetch>(&event)) return prefetch(s, *p, out);
   if (const auto* d = std::get_if<Drop>(&event)) {
     if (may_leave(s, d->page, Access::read)) s.allow(d->page, Access::none, out);

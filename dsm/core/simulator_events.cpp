@@ -12,7 +12,7 @@ namespace {
 using Kind = Message::Kind;
 
 bool is_answer(const Message& msg) {
-  return msg.kind == Kind::grant || msg.kind == Kind::recalled || msg.kind == Kind::invalidated;
+  return msg.kind != Kind::write_back && !is_question(msg.kind);
 }
 
 std::string node_name(Node node) { return "node " + std::to_string(node); }

@@ -11,6 +11,8 @@ State::State(const Config& c)
       next_waiter(c.waiters),
       sites(c.waiters),
       requests(std::size_t{c.requests} + c.waiters),
+      atomics(requests.size()),
+      performing(c.waiters),
       revokes(std::size_t{c.waiters} + 64) {
   for (std::size_t i = 0; i + 1 < requests.size(); ++i) requests[i].next = static_cast<std::uint16_t>(i + 2);
   free_request = 1;
@@ -48,7 +50,7 @@ bool State::queued(Page page, Node from) const {
   if (tail == 0) return false;
   std::uint16_t link = tail;
   do {
-    if (requests[link - 1U].from == from) return true;
+    if (requests[link - 1U].from == from && !requests[link - 1U].is_atomic()) return true;
     link = requests[link - 1U].next;
   } while (link != tail);
   return false;
@@ -158,6 +160,7 @@ void revoke_overtaken(State& s, Page page, Actions& out) {
   if (pending == nullptr) return;
   Revoke revoke = *pending;
   s.forget(pending);
+  if (revoke.atomic.kind != Atomic::Kind::none) return answer_atomic(revoke, out);
   revoke.before_grant = false;
   revoke_installed(s, revoke, out);
 }

@@ -33,6 +33,7 @@ enum class Busy : std::uint8_t {
   invalidating,         // the holders of copies have been asked to forget them
   awaiting_write_back,  // the owner itself wants the page: what it has written back is still on its way
   holding,              // the home's own thread has just got the page, and is given time to use it
+  performing,           // the owner has been asked to perform an atomic operation
 };
 
 // A page as its home knows it.
@@ -50,7 +51,9 @@ struct Request {
   Lane lane = 0;
   Access want{};
   bool have = false;
+  Waiter waiter = 0;  // an atomic operation's; what is to be done stands in State::atomics
   std::uint16_t next = 0;
+  [[nodiscard]] bool is_atomic() const { return want == Access::none; }
 };
 
 // A recall or an invalidation that cannot be obeyed yet: its grant has not arrived, or the page is held for a moment.
@@ -62,6 +65,7 @@ struct Revoke {
   bool before_grant = false;
   Access keep{};
   Seq seq = 0;
+  Atomic atomic{};           // if of a kind, there is nothing to revoke: this is to be performed, once the grant is here
 };
 
 // Who was granted what a moment ago, so that a page can be held until the instruction that asked has run.
@@ -83,6 +87,8 @@ struct State {
   std::vector<std::uint16_t> next_waiter;  // by waiter; plus one
   std::vector<Site> sites;                 // by waiter: where it faulted
   std::vector<Request> requests;
+  Zeros<Atomic> atomics;                   // by request: of one that is_atomic()
+  std::vector<Page> performing;            // by waiter: the page on which an operation was asked for, plus one; 0: none
   std::uint16_t free_request = 0;          // plus one
   std::uint16_t remote_requests = 0;       // of the queued ones, those of other nodes; ours always have room
   std::vector<Revoke> revokes;             // the first `revoke_count` count
@@ -110,6 +116,11 @@ struct State {
   [[nodiscard]] bool has_request_room() const { return remote_requests < config.requests; }  // for another node's
   void enqueue(Page page, const Request& request);  // REQUIRES: has_request_room(), or our own and not yet `asked`
   void pop(Page page);
+  // That of the front request. REQUIRES: front(page).is_atomic().
+  [[nodiscard]] const Atomic& front_atomic(Page page);
+  void enqueue_atomic(Page page, const Request& request, const Atomic& atomic);  // REQUIRES: as enqueue()
+  // Other nodes whose copies are in the front request's way.
+  [[nodiscard]] std::uint64_t copies_in_the_way(Page page);
 
   // ---- revoking, now or later ----
   // Until when the page must stay because an instruction here has not had its turn; 0 or past: it may go.
@@ -145,6 +156,18 @@ void revoke_overtaken(State& state, Page page, Actions& out);
 // that waits for the answer on its call lane. It changes nothing at the home: what was written back is the answer.
 void answer_too_late(const Received& recall, Actions& out);
 [[nodiscard]] bool too_late(const State& state, const Received& recalled);
+// ---- atomic operations (atomic.cpp), the same in both protocols; `serve_on` is the protocol's ----
+using ServeOn = void (*)(State&, Page, Lane own_lane, Actions&);
+void perform(State& s, const Perform& event, ServeOn serve_on, Actions& out);
+void on_perform(State& s, const Received& r, ServeOn serve_on, Actions& out);
+void on_performed(State& s, const Received& r, ServeOn serve_on, Actions& out);
+// At the home: asks the owner for the operation of the front request. REQUIRES: there is one.
+void pass_on(State& s, Page page, Lane own_lane, Actions& out);
+// At the home, which has the page, and nobody else a copy: performs the front request's operation, and pops it.
+void perform_here(State& s, Page page, Actions& out);
+// At the owner: performs what had overtaken the grant.
+void answer_atomic(const Revoke& deferred, Actions& out);
+
 // Time has passed: what is held no longer goes. `serve` is called for pages of which the home itself was the holder.
 void revoke_due(State& state, void (*serve)(State&, Page, Actions&), Actions& out);
 

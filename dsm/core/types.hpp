@@ -26,6 +26,22 @@ inline constexpr std::size_t max_waiters = 256;
 
 enum class Access : std::uint8_t { none, read, write };  // also the protection of the page in the application's view
 
+// An atomic operation on one word of a page, done where the page is, instead of bringing the page to the operation.
+struct Atomic {
+  enum class Kind : std::uint8_t { none, add, compare_swap };
+  enum class State : std::uint8_t {
+    asked,
+    done,    // `value`: what the word held before
+    missed,  // the page had left its owner when the question came; nothing has been done
+  };
+  Kind kind{};
+  State state{};
+  std::uint32_t word = 0;      // which of the page's words of 8 bytes
+  std::uint64_t value = 0;     // asked: to add, or to store
+  std::uint64_t expected = 0;  // compare_swap: store only if the word holds this
+  friend bool operator==(const Atomic&, const Atomic&) = default;
+};
+
 struct Message {
   enum class Kind : std::uint8_t {
     want,         // requester -> home: access please; `have` says that a readable copy is here
@@ -35,6 +51,8 @@ struct Message {
     invalidate,   // home -> holder of a copy: forget it
     invalidated,  // holder -> home: forgotten, on the lane on which the invalidate came
     write_back,   // owner -> home, unasked: the owner gives up a page it has written
+    perform,      // requester -> home, home -> owner: do this operation where the page is
+    performed,    // ... and back, on the lane on which it came
   };
   Kind kind{};
   Access access{};
@@ -42,15 +60,26 @@ struct Message {
   bool have = false;          // want only
   bool prefetch = false;      // want only: nobody waits for it yet
   Page page = 0;
-  Seq seq = 0;  // grant, recall, recalled, invalidate, invalidated, write_back: which grant this is, or is about
+  // grant, recall, recalled, invalidate, invalidated, write_back: which grant this is, or is about. perform and performed:
+  // that of the owner; between requester and home the requester's waiter.
+  Seq seq = 0;
+  Atomic atomic{};  // perform and performed
   friend bool operator==(const Message&, const Message&) = default;
 };
+
+// Is it answered on the lane on which it came, by the kind with the next number?
+[[nodiscard]] constexpr bool is_question(Message::Kind kind) {
+  using Kind = Message::Kind;
+  return kind == Kind::want || kind == Kind::recall || kind == Kind::invalidate || kind == Kind::perform;
+}
 
 // ---- what happens to a node -------------------------------------------------------------------------------------------
 
 // A thread touched a page that it may not touch so. `waiter` is told by Wake; then the instruction runs again, and
 // faults again should the access not be enough.
 struct Fault { Page page; Access want; Waiter waiter; Lane lane = 0; Site site = 0; Micros now = 0; };
+// A thread asks for an atomic operation. It is told by Performed, and not woken otherwise.
+struct Perform { Page page; Atomic atomic; Waiter waiter; Lane lane = 0; Micros now = 0; };
 // Fetch a readable copy that nobody waits for.
 struct Prefetch { Page page; Lane lane = 0; Micros now = 0; };
 // Give up a readable copy, silently; ignored if the page is not held so.
@@ -64,18 +93,21 @@ struct Tick { Micros now; };
 struct Resumed { Page page; Micros now; };
 struct PeerLost { Node who; };
 
-using Event = std::variant<Fault, Prefetch, Drop, WriteBack, Received, Tick, Resumed, PeerLost>;
+using Event = std::variant<Fault, Perform, Prefetch, Drop, WriteBack, Received, Tick, Resumed, PeerLost>;
 
 // ---- what the node must then do ---------------------------------------------------------------------------------------
 
-struct Send { Node to; Lane lane; Message msg; };  // if msg.carries_page: with the frame's bytes as they are now
+// If msg.carries_page: with the frame's bytes as they are now. If it is `performed` and msg.atomic is still `asked`: do the
+// operation now, on the frame, and send what the word held.
+struct Send { Node to; Lane lane; Message msg; };
 struct Install { Page page; Node from; };          // the bytes that came with the received message are the page now
 struct Protect { Page page; Access allow; };
 struct Wake { Waiter who; };
 struct Timer { Micros at; };                       // a Tick is due at this time
+struct Performed { Waiter who; Page page; Atomic atomic; };  // if it is still `asked`: do it now, on the frame
 struct Abort { enum class Why : std::uint8_t { peer_lost, bad_message } why; Node who; };
 
-using Action = std::variant<Send, Install, Protect, Wake, Timer, Abort>;
+using Action = std::variant<Send, Install, Protect, Wake, Timer, Abort, Performed>;
 
 // A list of actions of bounded length: nothing on the fault path may allocate. The bound is what one step can ask for at
 // most: every rank invalidated, every waiter woken, and a handful for the pages whose hold has run out.

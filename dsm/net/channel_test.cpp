@@ -135,9 +135,9 @@ TEST(Channel, CarriesHeaderAndBody) {
   EXPECT_EQ(header.a, 8u);
   EXPECT_EQ(pair.other.receive_body(nullptr), Io::done);
   EXPECT_EQ(pair.one.counters().frames_out, 2u);
-  EXPECT_EQ(pair.one.counters().bytes_out, 2 * 32 + page_size);
+  EXPECT_EQ(pair.one.counters().bytes_out, 2 * sizeof(FrameHeader) + page_size);
   EXPECT_EQ(pair.other.counters().frames_in, 2u);
-  EXPECT_EQ(pair.other.counters().bytes_in, 2 * 32 + page_size);
+  EXPECT_EQ(pair.other.counters().bytes_in, 2 * sizeof(FrameHeader) + page_size);
 }
 
 TEST(Channel, SpinningReceiverGetsWhatComesDuringAndAfterTheSpin) {

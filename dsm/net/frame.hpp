@@ -1,4 +1,4 @@
-// dsm/net/frame.hpp - what travels on every connection of a job: a fixed header of 32 bytes, then a body.
+// dsm/net/frame.hpp - what travels on every connection of a job: a fixed header of 40 bytes, then a body.
 //
 // One byte order on the wire (little-endian, Boost.Endian), whatever the host's; a peer with another layout of data in
 // its pages is refused when it joins (rendezvous.hpp). async-signal-safe: yes, all of it.
@@ -29,10 +29,12 @@ struct FrameHeader {
   std::uint8_t flags;                     // see frame.cpp
   boost::endian::little_uint32_t page;    // page; SyncMessage::node
   boost::endian::little_uint32_t seq;     // Seq, or waiter
-  boost::endian::little_uint64_t a;       // SyncMessage::key; rank; stream
-  boost::endian::little_uint64_t b;       // SyncMessage::number
+  boost::endian::little_uint64_t a;       // SyncMessage::key; Atomic::value; rank; stream
+  boost::endian::little_uint64_t b;       // SyncMessage::number; Atomic::expected
+  boost::endian::little_uint32_t word;    // Atomic::word
+  boost::endian::little_uint32_t spare;   // 0
 };
-static_assert(sizeof(FrameHeader) == 32);
+static_assert(sizeof(FrameHeader) == 40);
 
 [[nodiscard]] FrameHeader encode(const core::Message& message, std::size_t page_size) noexcept;
 [[nodiscard]] FrameHeader encode(const core::SyncMessage& message) noexcept;

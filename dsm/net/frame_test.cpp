@@ -8,6 +8,7 @@ namespace dsm::net {
 namespace {
 
 using core::Access;
+using core::Atomic;
 using core::Message;
 using core::SyncMessage;
 
@@ -33,6 +34,45 @@ TEST(Frame, EveryCoherenceMessageComesBackAsItWas) {
       }
     }
   }
+}
+
+TEST(Frame, EveryAtomicOperationComesBackAsItWas) {
+  for (const Message::Kind kind : {Message::Kind::perform, Message::Kind::performed}) {
+    for (const Atomic::Kind what : {Atomic::Kind::add, Atomic::Kind::compare_swap}) {
+      for (const Atomic::State state : {Atomic::State::asked, Atomic::State::done, Atomic::State::missed}) {
+        const Message message{.kind = kind,
+                              .page = 0xfedcba98,
+                              .seq = 0x80000001,
+                              .atomic = {.kind = what,
+                                         .state = state,
+                                         .word = page_size / 8 - 1,
+                                         .value = 0xfedcba9876543210,
+                                         .expected = 0x0123456789abcdef}};
+        Message back;
+        ASSERT_TRUE(decode(encode(message, page_size), page_size, back));
+        EXPECT_EQ(back, message);
+      }
+    }
+  }
+}
+
+TEST(Frame, RefusesAtomicOperationsThatAreNone) {
+  const Message message{.kind = Message::Kind::perform, .atomic = {.kind = Atomic::Kind::add, .value = 1}};
+  const FrameHeader good = encode(message, page_size);
+  Message out;
+  ASSERT_TRUE(decode(good, page_size, out));
+  const auto refused = [&](auto spoil) {
+    FrameHeader bad = good;
+    spoil(bad);
+    return !decode(bad, page_size, out);
+  };
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.flags = 0; }));     // no operation
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.flags = 0x18; }));  // one that there is not
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.flags = 0x68; }));
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.flags = 0x88; }));
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.word = page_size / 8; }));  // beside the page
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.word = 0xffffffff; }));
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.spare = 1; }));
 }
 
 TEST(Frame, EverySyncMessageComesBackAsItWas) {
@@ -61,8 +101,10 @@ TEST(Frame, IsLittleEndianOnTheWire) {
       encode(Message{Message::Kind::recalled, Access::write, true, false, true, 0x11223344, 0x55667788}, page_size);
   header.a = 0x0102030405060708;
   header.b = 0x090a0b0c0d0e0f10;
-  const std::uint8_t expected[32] = {0x00, 0x10, 0, 0, 1, 3, 2, 5, 0x44, 0x33, 0x22, 0x11, 0x88, 0x77, 0x66, 0x55,
-                                     8,    7,    6, 5, 4, 3, 2, 1, 0x10, 0x0f, 0x0e, 0x0d, 0x0c, 0x0b, 0x0a, 0x09};
+  header.word = 0x11121314;
+  const std::uint8_t expected[40] = {0x00, 0x10, 0,    0,    1,    3,    2,    5,    0x44, 0x33, 0x22, 0x11,
+                                     0x88, 0x77, 0x66, 0x55, 8,    7,    6,    5,    4,    3,    2,    1,
+                                     0x10, 0x0f, 0x0e, 0x0d, 0x0c, 0x0b, 0x0a, 0x09, 0x14, 0x13, 0x12, 0x11};
   EXPECT_EQ(std::memcmp(&header, expected, sizeof expected), 0);
 }
 
@@ -81,7 +123,7 @@ TEST(Frame, RefusesMalformedCoherenceMessages) {
     return !taken;
   };
   EXPECT_TRUE(refused([](FrameHeader& h) { h.kind = static_cast<std::uint8_t>(FrameKind::sync); }));
-  EXPECT_TRUE(refused([](FrameHeader& h) { h.op = 7; }));
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.op = 9; }));
   EXPECT_TRUE(refused([](FrameHeader& h) { h.op = 255; }));
   EXPECT_TRUE(refused([](FrameHeader& h) { h.access = 3; }));
   EXPECT_TRUE(refused([](FrameHeader& h) { h.flags = 9; }));
@@ -91,6 +133,8 @@ TEST(Frame, RefusesMalformedCoherenceMessages) {
   EXPECT_TRUE(refused([](FrameHeader& h) { h.length = 0xffffffff; }));
   EXPECT_TRUE(refused([](FrameHeader& h) { h.a = 1; }));
   EXPECT_TRUE(refused([](FrameHeader& h) { h.b = 1; }));
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.word = 1; }));
+  EXPECT_TRUE(refused([](FrameHeader& h) { h.spare = 1; }));
 }
 
 TEST(Frame, RefusesMalformedSyncMessages) {

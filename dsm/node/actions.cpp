@@ -35,9 +35,13 @@ namespace {
 void Node::carry_out(Errand& errand) noexcept {
   for (const core::Action& action : actions_) {
     if (const auto* send_action = std::get_if<core::Send>(&action)) {
-      const core::Message& m = send_action->msg;
+      core::Message m = send_action->msg;
       using Kind = core::Message::Kind;
-      const bool request = m.kind == Kind::want || m.kind == Kind::recall || m.kind == Kind::invalidate;
+      if (m.kind == Kind::performed && m.atomic.state == core::Atomic::State::asked) {
+        m.atomic.value = perform_now(m.page, m.atomic);
+        m.atomic.state = core::Atomic::State::done;
+      }
+      const bool request = core::is_question(m.kind);
       if (m.kind == Kind::want && errand.self < core::max_waiters) seats_[errand.self].asking = true;
       if (m.kind == Kind::invalidated) publisher_.count(&Counters::invalidations);
       if (m.kind == Kind::recalled) publisher_.count(&Counters::recalls);
@@ -52,6 +56,11 @@ void Node::carry_out(Errand& errand) noexcept {
       publish(change->page);
     } else if (const auto* woken = std::get_if<core::Wake>(&action)) {
       wake(woken->who, errand);
+    } else if (const auto* performed = std::get_if<core::Performed>(&action)) {
+      const core::Atomic& atomic = performed->atomic;
+      seats_[performed->who].value =
+          atomic.state == core::Atomic::State::asked ? perform_now(performed->page, atomic) : atomic.value;
+      wake(performed->who, errand);
     } else if (const auto* timer = std::get_if<core::Timer>(&action)) {
       const itimerspec when{
           {}, {static_cast<time_t>(timer->at / 1000000), static_cast<long>(timer->at % 1000000) * 1000 + 1}};
@@ -119,6 +128,14 @@ void Node::protect(core::Page page, Access allow) noexcept {
   pager_->protect(page, allow);
   if (allow >= before) return;
   count_waste(page);
+}
+
+std::uint64_t Node::perform_now(core::Page page, const core::Atomic& atomic) noexcept {
+  auto* const word = reinterpret_cast<std::uint64_t*>(pager_->frame(page)) + atomic.word;
+  if (atomic.kind == core::Atomic::Kind::add) return __atomic_fetch_add(word, atomic.value, __ATOMIC_SEQ_CST);
+  std::uint64_t held = atomic.expected;
+  __atomic_compare_exchange_n(word, &held, atomic.value, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
+  return held;
 }
 
 // A grant was wasted if the page leaves before any thread that waited for it is back in the application: whoever comes

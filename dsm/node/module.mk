@@ -1,3 +1,5 @@
 # libdsm's shell: the thread that faults, the service thread, the C API.
-$(eval $(call library,node,dsm/node/node.cpp dsm/node/actions.cpp dsm/node/wait.cpp dsm/node/sync.cpp dsm/node/service.cpp dsm/node/heap.cpp dsm/node/api.cpp dsm/node/api_sync.cpp dsm/node/api_collective.cpp dsm/node/api_heap.cpp))
-$(eval $(call test,node_test,dsm/node/node_test.cpp dsm/node/sync_test.cpp dsm/node/heap_test.cpp,node pager net core telemetry ipc06 ipc04 ipc03 ipc02 ipc01,-lsodium))
+node_shell := node actions wait sync service heap
+node_api := api api_sync api_collective api_atomic api_heap
+$(eval $(call library,node,$(patsubst %,dsm/node/%.cpp,$(node_shell) $(node_api))))
+$(eval $(call test,node_test,$(patsubst %,dsm/node/%_test.cpp,node sync heap),node pager net core telemetry ipc06 ipc04 ipc03 ipc02 ipc01,-lsodium))

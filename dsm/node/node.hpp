@@ -86,6 +86,9 @@ class Node final : public pager::FaultSink {
   int sem_wait(core::Key semaphore, bool attempt) noexcept;         // EBUSY: it is 0, and this was an attempt
   int sem_post(core::Key semaphore) noexcept;
   int barrier() noexcept;  // EBUSY: another thread of this rank is in it
+  // Does the operation on that page where it is, at one moment of the page's history. Returns what the word held before.
+  // Waits for an answer, and for a seat, if there is none. `word` is within the page.
+  std::uint64_t perform(core::Page page, const core::Atomic& atomic) noexcept;
   // Something that all ranks must do alike, with this argument: the next barrier ends the job if they have not.
   void note_collective(std::uint64_t argument) noexcept;
 
@@ -108,6 +111,7 @@ class Node final : public pager::FaultSink {
     bool asking = false;    // lock_: the want that was sent is this thread's
     bool away = false;      // lock_: woken, but not yet back in the application
     core::Result result{};  // lock_ until the gate opens: of what it waited for in the sync core
+    std::uint64_t value = 0;  // lock_ until the gate opens: what the word held of its atomic operation
   };
 
   struct Port {  // a channel on which several threads send
@@ -197,6 +201,8 @@ class Node final : public pager::FaultSink {
   void send(core::Node to, core::Lane lane, bool request, const net::FrameHeader& header, const void* body,
             Errand& errand) noexcept;
   void protect(core::Page page, core::Access allow) noexcept;
+  // On the frame, by one instruction: threads of the application may be at the same word. What it held before.
+  std::uint64_t perform_now(core::Page page, const core::Atomic& atomic) noexcept;
   void count_waste(core::Page page) noexcept;
   void wake(core::Waiter waiter, const Errand& errand) noexcept;
   template <class Visit>

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <random>
 
@@ -95,6 +97,30 @@ TEST(Node, CountsTheMessagesOfAMiss) {
   EXPECT_EQ(messages_of([&] { cluster[0].touch(0, Access::write, nothing); }), 0U) << "a hit";
   EXPECT_EQ(messages_of([&] { cluster[1].touch(0, Access::write, nothing); }), 2U) << "write miss, clean at home";
   EXPECT_EQ(messages_of([&] { cluster[0].touch(0, Access::read, nothing); }), 2U) << "the home recalls";
+}
+
+// In every way at once: each number is drawn by one thread only.
+TEST_P(BothProtocols, AtomicOperationsAndInstructionsOnOneWordAreOneSequence) {
+  constexpr std::uint64_t each = 300;
+  FakeCluster cluster(3, 1, GetParam());
+  std::array<std::atomic<unsigned>, 3 * 3 * each> times{};
+  cluster.everywhere(
+      [&](FakeCluster::Rank& rank, std::size_t thread) {
+        for (std::uint64_t i = 0; i < each; ++i) {
+          std::uint64_t number = 0;
+          if (thread != 0) {
+            number = rank.node->perform(0, {.kind = core::Atomic::Kind::add, .value = 1});
+          } else {
+            rank.touch(0, Access::write, [&](char* bytes) {
+              number = __atomic_fetch_add(reinterpret_cast<std::uint64_t*>(bytes), 1, __ATOMIC_SEQ_CST);
+            });
+          }
+          times.at(number).fetch_add(1);
+        }
+      },
+      3);
+  EXPECT_EQ(value_at(cluster[0], 0), times.size());
+  EXPECT_TRUE(std::all_of(times.begin(), times.end(), [](const auto& t) { return t.load() == 1; }));
 }
 
 TEST(Node, ABarrierOfNCosts2NMinus2Messages) {

@@ -18,8 +18,7 @@ void drain(int fd) noexcept {
 bool is_request(const net::FrameHeader& header) noexcept {
   using core::Message;
   if (header.kind == static_cast<std::uint8_t>(net::FrameKind::coherence)) {
-    const auto op = static_cast<Message::Kind>(header.op);
-    return op == Message::Kind::want || op == Message::Kind::recall || op == Message::Kind::invalidate;
+    return core::is_question(static_cast<Message::Kind>(header.op));
   }
   return header.kind == static_cast<std::uint8_t>(net::FrameKind::sync) &&
          core::is_question(static_cast<core::SyncMessage::Kind>(header.op));

@@ -39,6 +39,26 @@ void Node::on_fault(core::Page page, core::Access want, core::Site site) noexcep
   leave_place(errand);
 }
 
+// ---- an atomic operation where the page is ----
+
+std::uint64_t Node::perform(core::Page page, const core::Atomic& atomic) noexcept {
+  const Uncancelled uncancelled;
+  Errand errand;
+  if (!take_place(errand, For::fault)) stuck();  // it waits for service threads alone, as a fault does
+  publisher_.begin_wait(RankState::fault, page);
+  begin(errand, [&] {
+    Seat& seat = seats_[errand.self];
+    seat.asking = seat.away = false;
+    core_.step(core::Perform{page, atomic, errand.self, errand.lane, now_us()}, actions_);
+    carry_out(errand);
+  });
+  see_through(errand);
+  publisher_.end_wait();
+  const std::uint64_t value = seats_[errand.self].value;
+  leave_place(errand);
+  return value;
+}
+
 // The instruction's turn begins: from here on the page must stay for the hold, and no longer.
 void Node::resume(Errand& errand, core::Page page, core::Access want) noexcept {
   lock_.lock();
@@ -85,7 +105,8 @@ void Node::do_calls(Errand& errand) noexcept {
 static_assert(static_cast<int>(core::Message::Kind::grant) == static_cast<int>(core::Message::Kind::want) + 1 &&
               static_cast<int>(core::Message::Kind::recalled) == static_cast<int>(core::Message::Kind::recall) + 1 &&
               static_cast<int>(core::Message::Kind::invalidated) ==
-                  static_cast<int>(core::Message::Kind::invalidate) + 1);
+                  static_cast<int>(core::Message::Kind::invalidate) + 1 &&
+              static_cast<int>(core::Message::Kind::performed) == static_cast<int>(core::Message::Kind::perform) + 1);
 
 void Node::await_answer(core::Node peer, Errand& errand) noexcept {
   using Op = core::Message::Kind;

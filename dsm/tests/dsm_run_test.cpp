@@ -143,6 +143,13 @@ TEST_P(Protocols, FourRanksPassManyBarriers) {
   EXPECT_NE(r.out.find("barriers: " + rounds + " passed"), std::string::npos) << text(r);
 }
 
+TEST_P(Protocols, AtomicOperationsOfAllThreadsDrawEachNumberOnce) {
+  for (int i = 0; i < runs(2); ++i) {
+    const Ended r = dsm(i % 2 == 0 ? "4" : "2", {"dsm_stress", "atomic", "--rounds", "500", "--seed", std::to_string(i)});
+    ASSERT_EQ(r.code(), 0) << text(r);
+  }
+}
+
 TEST_P(Protocols, BroadcastAndReduceOfAnySizeFromAnyRankToAnyRank) {
   for (const char* ranks : {"1", "3", "4"}) {
     const Ended r = run(job({"-n", ranks, "-p", GetParam()}, {"dsm_stress", "collective", "--rounds", "20"}));
@@ -238,6 +245,12 @@ TEST(Failure, ABroadcastFromDifferentRootsIsNamed) {
   const Ended r = run(job({}, {"dsm_stress", "unlike-broadcast"}));
   EXPECT_EQ(r.code(), 134) << text(r);
   EXPECT_TRUE(has_line(r.err, {"ranks 0 and 1 ", "dsm_broadcast"})) << text(r);
+}
+
+TEST(Failure, AnAtomicOperationOutsideTheRegionIsNamed) {
+  const Ended r = run(job({}, {"dsm_stress", "astray"}));
+  EXPECT_EQ(r.code(), 134) << text(r);
+  EXPECT_TRUE(has_line(r.err, {"rank 1: dsm_fetch_add_u64: 0x", " is no word of the region"})) << text(r);
 }
 
 TEST(Failure, UseAfterFinalizeIsNamed) {

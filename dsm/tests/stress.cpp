@@ -187,32 +187,59 @@ bool unlike_broadcast() {
   return dsm_broadcast(DSM_NODE_ID == 1 ? 1 : 0, &byte, 1) == 0;
 }
 
+bool astray() {
+  static std::uint64_t mine = 0;
+  dsm_barrier();
+  if (DSM_NODE_ID == 1) dsm_fetch_add_u64(&mine, 1);
+  return true;
+}
+
 bool late() {
   dsm_finalize();
   if (DSM_NODE_ID == 1) (void)dsm_lock(3);
   std::exit(0);
 }
 
+struct Test {
+  const char* name;
+  bool (*run)(const Options& o);
+};
+
+constexpr Test tests[] = {
+    {"rmw", rmw},
+    {"hammer", hammer},
+    {"print", print},
+    {"straddle", straddle},
+    {"sync", stress::sync},
+    {"barriers", stress::barriers},
+    {"messages", stress::messages},
+    {"atomic", stress::atomic},
+    {"collective", stress::collective},
+    {"heap", stress::heap},
+    {"heap-map", stress::heap_map},
+    {"heap-named", stress::heap_named},
+    {"heap-full", stress::heap_full},
+    {"heap-misuse", stress::heap_misuse},
+    // one rank that misbehaves
+    {"wild", [](const Options&) { return wild(); }},
+    {"leave", [](const Options&) { return leave(); }},
+    {"unlike", [](const Options&) { return unlike(); }},
+    {"unlike-broadcast", [](const Options&) { return unlike_broadcast(); }},
+    {"astray", [](const Options&) { return astray(); }},
+    {"late", [](const Options&) { return late(); }},
+};
+
+std::string names() {
+  std::string all;
+  for (const Test& test : tests) all += (all.empty() ? "" : "|") + std::string(test.name);
+  return all;
+}
+
 bool run(const Options& o) {
-  if (o.what == "rmw") return rmw(o);
-  if (o.what == "hammer") return hammer(o);
-  if (o.what == "print") return print(o);
-  if (o.what == "straddle") return straddle(o);
-  if (o.what == "sync") return stress::sync(o);
-  if (o.what == "barriers") return stress::barriers(o);
-  if (o.what == "messages") return stress::messages(o);
-  if (o.what == "collective") return stress::collective(o);
-  if (o.what == "heap") return stress::heap(o);
-  if (o.what == "heap-map") return stress::heap_map(o);
-  if (o.what == "heap-named") return stress::heap_named(o);
-  if (o.what == "heap-full") return stress::heap_full(o);
-  if (o.what == "heap-misuse") return stress::heap_misuse(o);
-  if (o.what == "wild") return wild();
-  if (o.what == "leave") return leave();
-  if (o.what == "unlike") return unlike();
-  if (o.what == "unlike-broadcast") return unlike_broadcast();
-  if (o.what == "late") return late();
-  std::fprintf(stderr, "dsm_stress: no such test '%s'; see --help\n", o.what.c_str());
+  for (const Test& test : tests) {
+    if (o.what == test.name) return test.run(o);
+  }
+  std::fprintf(stderr, "dsm_stress: no such test '%s'; there are %s\n", o.what.c_str(), names().c_str());
   return false;
 }
 
@@ -220,12 +247,10 @@ bool run(const Options& o) {
 
 int main(int argc, char** argv) {
   Options o;
-  po::options_description options(
-      "dsm_stress rmw|hammer|print|straddle|sync|barriers|messages|collective|heap|heap-map|heap-named|heap-full|"
-      "heap-misuse|wild|leave|unlike|unlike-broadcast|late");
+  po::options_description options("dsm_stress " + names());
   options.add_options()("help,h", "this text")("what", po::value(&o.what)->required(), "the test")(
       "rounds", po::value(&o.rounds), "how often; of heap: how many dsm_malloc and dsm_free in all")(
-      "threads", po::value(&o.threads), "of each rank (hammer, sync, heap, heap-named)")(
+      "threads", po::value(&o.threads), "of each rank (hammer, sync, atomic, heap, heap-named)")(
       "seconds", po::value(&o.seconds), "how long (hammer, sync)")("seed", po::value(&o.seed), "of what is random")(
       "how", po::value(&o.how),
       "which misuse (heap-misuse): foreign|alloc|inside|misaligned|twice|late-malloc|late-free")(

@@ -99,6 +99,8 @@ Count sent_since(const Count& begin) {
 std::vector<Step> steps(volatile char* page, const unsigned lock) {
   const auto read = [page] { return page[1] < 2; };
   const auto write = [page] { return page[1] = 1, true; };
+  auto* const word = reinterpret_cast<std::uint64_t*>(const_cast<char*>(page)) + 1;
+  const auto count = [word] { return dsm_fetch_add_u64(word, 1) < 100; };
   const auto use_lock = [lock] { return dsm_lock(lock) == 0 && dsm_unlock(lock) == 0; };
   const auto try_lock = [lock] { return dsm_trylock(lock) == 0 && dsm_unlock(lock) == 0; };
   return {
@@ -112,6 +114,13 @@ std::vector<Step> steps(volatile char* page, const unsigned lock) {
       {"a hit", 0, write, 0, 0},
       {"a write miss", 1, write, 2, 2},
       {"the home reads what another has written", 0, read, 2, 2},
+      {"an atomic operation, with a reader", 2, count, 2 + 2 * 1, 2},
+      {"an atomic operation at a home that has the page", 2, count, 2, 2},
+      {"an atomic operation of that home", 0, count, 0, 0},
+      {"a write miss, once more", 3, write, 2, 2},
+      {"an atomic operation at another owner", 1, count, 4, 4},
+      {"an atomic operation of the owner", 3, count, 0, 0},
+      {"an atomic operation of the home at an owner", 0, count, 2, 2},
       {"a lock at its home", 0, use_lock, 0, 0},
       {"a lock asked of its home", 1, use_lock, 2, 2},
       {"a lock where it was last", 1, use_lock, 0, 0},
@@ -135,7 +144,7 @@ bool are_right(const std::vector<Step>& list, const Count (*sent)[64], bool migr
       all.segments += sent[rank][i].segments;
     }
     const Word cost = all.messages - before.messages - around;
-    std::printf("messages: %-42s %llu\n", list[i].what, static_cast<unsigned long long>(cost));
+    std::printf("messages: %-48s %llu\n", list[i].what, static_cast<unsigned long long>(cost));
     ok = same(list[i].what, migrate ? list[i].migrate : list[i].msi, cost) && ok;
     ok = same("segments, of as many messages", all.messages, all.segments) && ok;
     before = all;

@@ -111,6 +111,20 @@ int dsm_sem_trywait(dsm_sem_t *sem);
 int dsm_sem_post(dsm_sem_t *sem);
 int dsm_sem_close(dsm_sem_t *sem);
 
+/* ---- Atomic operations where the page is ----
+ *
+ * Any atomic instruction on the region is atomic across machines: it brings the page here first. These two leave the page
+ * where it is, and are done there: for a word that many ranks count in, and that few read. *p is in the region, at a
+ * multiple of 8. Messages: 0 if this rank may write the page, or is its home and nobody else has it; 2 if the home has it,
+ * 4 if another rank does; and 2 for each rank that has a copy to read, which it loses. */
+
+/* Adds v to *p, modulo 2^64; returns what it was before. Where p is no such word: a line on stderr, and abort(). */
+uint64_t dsm_fetch_add_u64(uint64_t *p, uint64_t v);
+
+/* If *p is *expected, sets it to desired: 0. If not: -1 and EAGAIN, and *expected is what *p was. EINVAL: p is no such word,
+ * or expected is NULL. */
+int dsm_compare_swap_u64(uint64_t *p, uint64_t *expected, uint64_t desired);
+
 /* ---- Broadcast and reduce: collective, with the same root, n and op in every rank ----
  *
  * The memory is the program's own, in the region or not. In root: what another thread of the job writes to it meanwhile is
