@@ -119,6 +119,38 @@ TEST(NodeLock, SaysWhatIsWrongWithItsUse) {
   EXPECT_EQ(node.release(1), 0);
 }
 
+TEST(NodeLock, OfTheLibraryIsHadHoweverManyThreadsWaitForOthers) {
+  FakeCluster cluster(2, 1, Protocol::msi);
+  Node& node = *cluster[0].node;
+  ASSERT_EQ(node.acquire(1), 0);
+  std::vector<std::thread> waiting;
+  for (int i = 0; i < 192; ++i) {
+    waiting.emplace_back([&] {
+      EXPECT_EQ(node.acquire(1), 0);
+      EXPECT_EQ(node.release(1), 0);
+    });
+  }
+  for (int error = node.acquire(2); error != EAGAIN; error = node.acquire(2)) {  // until all wait
+    EXPECT_EQ(error, 0);
+    EXPECT_EQ(node.release(2), 0);
+    std::this_thread::yield();
+  }
+  int count = 0;
+  cluster.everywhere(
+      [&](FakeCluster::Rank& rank, std::size_t) {
+        for (int i = 0; i < 50; ++i) {
+          ASSERT_EQ(rank.node->acquire_own(heap_lock), 0);
+          rank.touch(0, core::Access::write, [](char* page) { ++*page; });
+          ++count;
+          ASSERT_EQ(rank.node->release(heap_lock), 0);
+        }
+      },
+      4);
+  EXPECT_EQ(count, 400);
+  EXPECT_EQ(node.release(1), 0);
+  for (std::thread& thread : waiting) thread.join();
+}
+
 // The kernel gives the number of a thread that has ended to the next one.
 TEST(NodeLock, IsNotInheritedByAThreadOfTheSameNumber) {
   FakeCluster cluster(1, 1, Protocol::msi);
