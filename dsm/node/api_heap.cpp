@@ -18,7 +18,6 @@ using dsm::node::Heap;
 using dsm::node::heap_lock;
 using dsm::node::Job;
 using dsm::node::job_for;
-using dsm::node::Node;
 
 // While it holds the heap's lock, or whatever lock it holds: so not by stdio.
 [[noreturn]] void end_for_free(const void* block, const char* why) noexcept {
@@ -92,7 +91,7 @@ void dsm_free(void* p) {
   if (job == nullptr) return;
   const int saved_errno = errno;  // free(3) keeps it
   if (job->node->acquire_own(heap_lock) != 0) end_for_free(p, "no room for the heap's lock among so many others");
-  const Heap::Freed freed = job->heap->free(p);
+  const Heap::Freed freed = job->heap->give_back(p);
   if (freed == Heap::Freed::before) end_for_free(p, "it has been freed before");
   if (freed == Heap::Freed::never) {
     end_for_free(p, "not a block from dsm_malloc, or the 16 bytes in front of it were overwritten");

@@ -45,7 +45,7 @@ std::size_t round_up(std::size_t bytes, std::size_t unit) noexcept { return (byt
 
 }  // namespace
 
-bool Heap::begin() noexcept {
+bool Heap::begin() {
   if (begin_ != nullptr) return true;
   if (root_.size == 0) {
     const std::size_t left = size_ - root_.top;
@@ -61,7 +61,7 @@ bool Heap::begin() noexcept {
 
 // ---- dsm_alloc ----
 
-void* Heap::collective(std::size_t bytes) noexcept {
+void* Heap::collective(std::size_t bytes) {
   ++calls_;
   const bool begun = root_.size != 0;
   if (begun && calls_ > root_.calls) return late(bytes);
@@ -73,14 +73,14 @@ void* Heap::collective(std::size_t bytes) noexcept {
   return block;
 }
 
-void* Heap::bump(std::size_t bytes) noexcept {
+void* Heap::bump(std::size_t bytes) {
   if (bytes > size_ - top_) return nullptr;
   char* const block = base_ + top_;
   top_ += round_up(bytes, page_size_);
   return block;
 }
 
-void* Heap::late(std::size_t bytes) noexcept {
+void* Heap::late(std::size_t bytes) {
   begin();  // there is one
   Late* next = seen_ == nullptr ? root_.first : seen_->next;
   if (next == nullptr && !root_.over) next = note(bytes);
@@ -90,7 +90,7 @@ void* Heap::late(std::size_t bytes) noexcept {
 }
 
 // This rank is the first to make the call that comes after seen_.
-Heap::Late* Heap::note(std::size_t bytes) noexcept {
+Heap::Late* Heap::note(std::size_t bytes) {
   Segment heap = segment(begin_, end_);
   void* const place = heap.allocate(sizeof(Late), std::nothrow);
   root_.over = place == nullptr;
@@ -108,7 +108,7 @@ Heap::Late* Heap::note(std::size_t bytes) noexcept {
 
 // ---- dsm_malloc, dsm_free ----
 
-void* Heap::allocate(std::size_t bytes) noexcept {
+void* Heap::allocate(std::size_t bytes) {
   if (bytes > size_ || !begin()) return nullptr;
   const std::size_t room = std::max(bytes, 2 * sizeof(std::uint64_t));  // for remainder_of
   void* const whole = segment(begin_, end_).allocate(sizeof(Guard) + room, std::nothrow);
@@ -118,7 +118,7 @@ void* Heap::allocate(std::size_t bytes) noexcept {
   return block;
 }
 
-Heap::Freed Heap::free(void* block) noexcept {
+Heap::Freed Heap::give_back(void* block) {
   const auto at = reinterpret_cast<std::uintptr_t>(block);
   if (root_.size == 0 || !begin() || at % alignment != 0) return Freed::never;
   if (at < reinterpret_cast<std::uintptr_t>(begin_) + sizeof(Guard) || at >= reinterpret_cast<std::uintptr_t>(end_)) {
@@ -135,7 +135,7 @@ Heap::Freed Heap::free(void* block) noexcept {
 
 // ---- dsm_named ----
 
-Heap::Named* Heap::named(const char* name, std::size_t bytes) noexcept {
+Heap::Named* Heap::named(const char* name, std::size_t bytes) {
   if (bytes > size_ || !begin()) return nullptr;
   Segment heap = segment(begin_, end_);
   if (Named* const found = heap.find<Named>(name).first; found != nullptr) return found;

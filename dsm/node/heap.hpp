@@ -46,22 +46,22 @@ class Heap {
       : root_(root), base_(base), size_(size), page_size_(page_size) {}
 
   // This rank's next dsm_alloc: page-aligned, zero-filled; the same in every rank. nullptr: no room, in every rank.
-  void* collective(std::size_t bytes) noexcept;
+  void* collective(std::size_t bytes);
 
   // nullptr: no room. 0 bytes are a block, too.
-  void* allocate(std::size_t bytes) noexcept;
+  void* allocate(std::size_t bytes);
   // `before`, `never`: it is no block of allocate's (any more), and nothing has been done.
-  Freed free(void* block) noexcept;
+  Freed give_back(void* block);
 
   // The entry of this name, made if there is none, with a zero-filled block of so many bytes; an older entry may have
   // another number of them. nullptr: no room.
-  Named* named(const char* name, std::size_t bytes) noexcept;
+  Named* named(const char* name, std::size_t bytes);
 
  private:
-  bool begin() noexcept;  // sees to it that there is a heap; false: no room for one
-  void* bump(std::size_t bytes) noexcept;
-  void* late(std::size_t bytes) noexcept;
-  Late* note(std::size_t bytes) noexcept;
+  bool begin();  // sees to it that there is a heap; false: no room for one
+  void* bump(std::size_t bytes);
+  void* late(std::size_t bytes);
+  Late* note(std::size_t bytes);
 
   Root& root_;
   char* const base_;

@@ -30,7 +30,7 @@ class HeapTest : public ::testing::Test {
     for (std::size_t step = size; step != 0; step /= 2) {
       void* const block = heap.allocate(fits + step);
       if (block == nullptr) continue;
-      EXPECT_EQ(heap.free(block), Heap::Freed::now);
+      EXPECT_EQ(heap.give_back(block), Heap::Freed::now);
       fits += step;
     }
     return fits;
@@ -65,7 +65,7 @@ TEST_F(HeapTest, BlocksOfAnySizeAreAlignedAndApart) {
     end = block + bytes;
   }
   EXPECT_LE(end, base() + size);
-  for (const auto& [block, bytes] : blocks) EXPECT_EQ(heap.free(block), Heap::Freed::now) << bytes;
+  for (const auto& [block, bytes] : blocks) EXPECT_EQ(heap.give_back(block), Heap::Freed::now) << bytes;
 }
 
 TEST_F(HeapTest, AfterAMillionBytesInRandomOrderNothingIsLost) {
@@ -82,11 +82,11 @@ TEST_F(HeapTest, AfterAMillionBytesInRandomOrderNothingIsLost) {
       blocks.push_back(block);
     } else if (!blocks.empty()) {
       std::swap(blocks[random() % blocks.size()], blocks.back());
-      ASSERT_EQ(heap.free(blocks.back()), Heap::Freed::now);
+      ASSERT_EQ(heap.give_back(blocks.back()), Heap::Freed::now);
       blocks.pop_back();
     }
   }
-  for (char* block : blocks) ASSERT_EQ(ranks[1].free(block), Heap::Freed::now);
+  for (char* block : blocks) ASSERT_EQ(ranks[1].give_back(block), Heap::Freed::now);
   EXPECT_EQ(largest(ranks[2]), before);
 }
 
@@ -98,7 +98,7 @@ TEST_F(HeapTest, AFullHeapSaysSoAndGoesOn) {
   std::vector<void*> blocks;
   for (void* block = heap.allocate(1000); block != nullptr; block = heap.allocate(1000)) blocks.push_back(block);
   EXPECT_GT(blocks.size(), size / 1100);
-  ASSERT_EQ(heap.free(blocks.back()), Heap::Freed::now);
+  ASSERT_EQ(heap.give_back(blocks.back()), Heap::Freed::now);
   EXPECT_EQ(heap.allocate(1000), blocks.back());
 }
 
@@ -107,28 +107,28 @@ TEST_F(HeapTest, FreeingTwiceIsFoundOut) {
   void* const before = heap.allocate(40);
   void* const block = heap.allocate(40);
   void* const after = heap.allocate(40);
-  ASSERT_EQ(heap.free(block), Heap::Freed::now);
-  EXPECT_EQ(heap.free(block), Heap::Freed::before);
-  ASSERT_EQ(heap.free(before), Heap::Freed::now);  // it and the one behind it become one
-  EXPECT_EQ(heap.free(block), Heap::Freed::before);
-  ASSERT_EQ(heap.free(after), Heap::Freed::now);
-  EXPECT_EQ(heap.free(after), Heap::Freed::before);
-  EXPECT_EQ(rank().free(before), Heap::Freed::before);
+  ASSERT_EQ(heap.give_back(block), Heap::Freed::now);
+  EXPECT_EQ(heap.give_back(block), Heap::Freed::before);
+  ASSERT_EQ(heap.give_back(before), Heap::Freed::now);  // it and the one behind it become one
+  EXPECT_EQ(heap.give_back(block), Heap::Freed::before);
+  ASSERT_EQ(heap.give_back(after), Heap::Freed::now);
+  EXPECT_EQ(heap.give_back(after), Heap::Freed::before);
+  EXPECT_EQ(rank().give_back(before), Heap::Freed::before);
 }
 
 TEST_F(HeapTest, WhatIsNoBlockIsNotFreed) {
   Heap heap = rank();
-  EXPECT_EQ(heap.free(base() + page), Heap::Freed::never) << "there is no heap yet";
+  EXPECT_EQ(heap.give_back(base() + page), Heap::Freed::never) << "there is no heap yet";
   auto* const block = static_cast<char*>(heap.allocate(4096));
   std::memset(block, 0x11, 4096);
   int elsewhere = 0;
   for (void* const p : std::initializer_list<void*>{&elsewhere, base(), base() + 8, base() + size, base() - 16,
                                                     block + 1, block + 8, block + 16, block + 2048}) {
-    EXPECT_EQ(heap.free(p), Heap::Freed::never);
+    EXPECT_EQ(heap.give_back(p), Heap::Freed::never);
   }
   std::memcpy(block + 64, block - 16, 32);  // a guard in the wrong place
-  EXPECT_EQ(heap.free(block + 80), Heap::Freed::never);
-  EXPECT_EQ(heap.free(block), Heap::Freed::now);
+  EXPECT_EQ(heap.give_back(block + 80), Heap::Freed::never);
+  EXPECT_EQ(heap.give_back(block), Heap::Freed::now);
 }
 
 // ---- dsm_alloc beside it ----
@@ -162,7 +162,7 @@ TEST_F(HeapTest, LaterCallsOfDsmAllocGetTheSameZeroedPagesInAllRanks) {
   ASSERT_EQ(first.collective(page), base());
   void* const used = first.allocate(size / 2);
   std::memset(used, 0xff, size / 2);
-  ASSERT_EQ(first.free(used), Heap::Freed::now);
+  ASSERT_EQ(first.give_back(used), Heap::Freed::now);
 
   auto* const a = static_cast<char*>(first.collective(page + 1));
   auto* const b = static_cast<char*>(first.collective(page));
@@ -179,7 +179,7 @@ TEST_F(HeapTest, LaterCallsOfDsmAllocGetTheSameZeroedPagesInAllRanks) {
   auto* const c = second.collective(page);
   EXPECT_EQ(first.collective(page), c);
   EXPECT_EQ(a[2 * page - 1], 1) << "zeroed once only";
-  EXPECT_EQ(first.free(a), Heap::Freed::never);
+  EXPECT_EQ(first.give_back(a), Heap::Freed::never);
 }
 
 TEST_F(HeapTest, WhatOneRankIsRefusedAllAreRefused) {
@@ -189,7 +189,7 @@ TEST_F(HeapTest, WhatOneRankIsRefusedAllAreRefused) {
   EXPECT_EQ(first.collective(SIZE_MAX), nullptr);
   void* const small = first.collective(page);
   EXPECT_NE(small, nullptr);
-  ASSERT_EQ(first.free(much), Heap::Freed::now);
+  ASSERT_EQ(first.give_back(much), Heap::Freed::now);
   EXPECT_EQ(second.collective(64 * page), nullptr) << "there is room now, but there was none for the first";
   EXPECT_EQ(second.collective(SIZE_MAX), nullptr);
   EXPECT_EQ(second.collective(page), small);
@@ -202,7 +202,7 @@ TEST_F(HeapTest, WhereThereIsNoRoomForANoteTheListEnds) {
     for (void* block = first.allocate(bytes); block != nullptr; block = first.allocate(bytes)) blocks.push_back(block);
   }
   EXPECT_EQ(first.collective(page), nullptr);
-  for (void* block : blocks) ASSERT_EQ(first.free(block), Heap::Freed::now);
+  for (void* block : blocks) ASSERT_EQ(first.give_back(block), Heap::Freed::now);
   EXPECT_EQ(first.collective(page), nullptr);
   EXPECT_EQ(second.collective(page), nullptr);
   EXPECT_EQ(second.collective(page), nullptr);
@@ -215,7 +215,7 @@ TEST_F(HeapTest, ANameIsOneBlockInAllRanks) {
   Heap first = rank(), second = rank();
   void* const used = first.allocate(1000);
   std::memset(used, 0xff, 1000);
-  ASSERT_EQ(first.free(used), Heap::Freed::now);
+  ASSERT_EQ(first.give_back(used), Heap::Freed::now);
   Heap::Named* const table = first.named("table", 600);
   ASSERT_NE(table, nullptr);
   EXPECT_EQ(table->bytes, 600U);
@@ -225,7 +225,7 @@ TEST_F(HeapTest, ANameIsOneBlockInAllRanks) {
   EXPECT_EQ(second.named("table", 600), table);
   EXPECT_EQ(second.named("table", 8), table) << "whether it fits is for the caller to see";
   EXPECT_NE(second.named("chair", 600), table);
-  EXPECT_EQ(first.free(table->block), Heap::Freed::never);
+  EXPECT_EQ(first.give_back(table->block), Heap::Freed::never);
 }
 
 TEST_F(HeapTest, ANameForWhichThereIsNoRoomIsNotKept) {

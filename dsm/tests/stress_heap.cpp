@@ -59,7 +59,7 @@ struct Block {
 
 struct Table {
   Word at[places];
-  Word freed[64], freed_of_others[64];  // by rank
+  Word freed[64], freed_of_others[64], messages[64];  // by rank
 };
 
 class Worker {
@@ -112,6 +112,9 @@ bool work(Table& table, char* base, const Options& o) {
     });
   }
   for (auto& thread : threads) thread.join();
+  struct dsm_stats stats {};
+  dsm_stats(&stats);
+  table.messages[DSM_NODE_ID] = stats.messages;
   dsm_barrier();
   bool good = std::find(ok.begin(), ok.end(), 0) == ok.end();
   for (std::size_t i = static_cast<std::size_t>(DSM_NODE_ID); i < places; i += static_cast<std::size_t>(DSM_NODE_NUM)) {
@@ -137,17 +140,19 @@ bool heap(const Options& o) {
   const bool ok = work(*table, base, o);
   if (DSM_NODE_ID != 0) return ok;
   const std::chrono::duration<double> took = std::chrono::steady_clock::now() - began;
-  Word freed = 0, of_others = 0;
+  Word freed = 0, of_others = 0, messages = 0;
   for (int rank = 0; rank < DSM_NODE_NUM; ++rank) {
     freed += table->freed[rank];
     of_others += table->freed_of_others[rank];
+    messages += table->messages[rank];
   }
-  const Word threads = o.threads * static_cast<Word>(DSM_NODE_NUM);
+  const Word threads = o.threads * static_cast<Word>(DSM_NODE_NUM), operations = 2 * freed;
   std::printf(
-      "heap: %llu operations by %llu threads in %.1f s; %llu of %llu blocks were freed by another rank; "
-      "%zu bytes are one block again\n",
-      static_cast<unsigned long long>(2 * freed), static_cast<unsigned long long>(threads), took.count(),
-      static_cast<unsigned long long>(of_others), static_cast<unsigned long long>(freed), before);
+      "heap: %llu operations by %llu threads in %.1f s, %.1f messages each; %llu of %llu blocks were freed by another "
+      "rank; %zu bytes are one block again\n",
+      static_cast<unsigned long long>(operations), static_cast<unsigned long long>(threads), took.count(),
+      static_cast<double>(messages) / static_cast<double>(operations), static_cast<unsigned long long>(of_others),
+      static_cast<unsigned long long>(freed), before);
   if (DSM_NODE_NUM > 1 && of_others == 0) return wrong("no block was freed by another rank than its maker");
   return same("heap: blocks freed", o.rounds / 2 / threads * threads, freed) &&
          same("heap: the largest block", before, largest_block()) && ok;
@@ -179,8 +184,8 @@ void extend(Book& book, int round) {
 }
 
 bool as_it_must_be(const Book& book, int rounds) {
-  const auto all = static_cast<std::size_t>(entries + rounds * DSM_NODE_NUM * (entries - 1));
-  bool ok = same("heap-map: entries", all, book.map.size());
+  const int all = entries + rounds * DSM_NODE_NUM * (entries - 1);
+  bool ok = same("heap-map: entries", static_cast<Word>(all), book.map.size());
   for (const auto& [key, text] : book.map) {
     const int plus = key < entries ? rounds * DSM_NODE_NUM : 0;
     ok = ok && std::string_view(text) == text_of(key) + std::string(static_cast<std::size_t>(plus), '+');
