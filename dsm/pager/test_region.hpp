@@ -5,9 +5,12 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <memory>
 #include <string>
+#include <system_error>
 #include <vector>
 
+#include "dsm/pager/kind.hpp"
 #include "dsm/pager/region.hpp"
 #include "dsm/pager/sigsegv.hpp"
 #include "ipc/error.hpp"
@@ -57,17 +60,35 @@ class OpeningSink : public FaultSink {
 };
 
 struct Region {
-  explicit Region(std::size_t pages = 16, std::size_t page_size = ipc::page_size())
-      : pager(pages * page_size, page_size, sink) {
+  explicit Region(Kind kind, std::size_t pages = 16, std::size_t page_size = ipc::page_size())
+      : made(make(kind, pages * page_size, page_size, sink)), pager(*made) {
     sink.pager = &pager;
   }
+  explicit Region(std::size_t pages = 16, std::size_t page_size = ipc::page_size())
+      : Region(Kind::sigsegv, pages, page_size) {}
   [[nodiscard]] volatile char* at(std::size_t page, std::size_t offset = 0) const {
     return pager.base() + page * pager.page_size() + offset;
   }
 
   OpeningSink sink;
-  SigsegvPager pager;
+  std::unique_ptr<Pager> made;
+  Pager& pager;
 };
+
+// Why this kernel, or this user's privilege, does not do for the pager; empty if it does.
+inline std::string why_not(Kind kind) {
+  try {
+    const Region region(kind, 1);
+    return {};
+  } catch (const std::system_error& error) {
+    return error.what();
+  }
+}
+
+inline std::vector<Kind> usable(std::vector<Kind> kinds) {
+  std::erase_if(kinds, [](Kind kind) { return !why_not(kind).empty(); });
+  return kinds;
+}
 
 struct End {
   int status;          // as waitpid says it
