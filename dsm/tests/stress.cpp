@@ -214,6 +214,7 @@ constexpr Test tests[] = {
     {"barriers", stress::barriers},
     {"messages", stress::messages},
     {"atomic", stress::atomic},
+    {"syscalls", stress::syscalls},
     {"collective", stress::collective},
     {"heap", stress::heap},
     {"heap-map", stress::heap_map},

@@ -41,6 +41,7 @@ inline bool same(const char* what, Word expected, Word found) {
 
 bool sync(const Options& o);  // stress_sync.cpp
 bool barriers(const Options& o);
+bool syscalls(const Options& o);  // stress_syscalls.cpp
 bool messages(const Options& o);    // stress_messages.cpp
 bool atomic(const Options& o);      // stress_atomic.cpp
 bool collective(const Options& o);  // stress_collective.cpp
