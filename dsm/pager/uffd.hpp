@@ -5,6 +5,9 @@
 // fail with EFAULT under SigsegvPager; no signal is raised, and the region stays one mapping however its pages are
 // protected. The price is a hand-over from thread to thread, there and back.
 //
+// A thread's turn begins with its wake-up. Should it get no processor while its page is held, it faults again, and nobody
+// counts the grant as wasted.
+//
 // Not held up: what pins pages and then goes around the page table (O_DIRECT, vmsplice, MSG_ZEROCOPY, io_uring's
 // registered buffers). Such I/O may see, or write, a page that has left.
 //

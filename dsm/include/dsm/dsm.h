@@ -9,6 +9,9 @@
  * dsm_finalize. Nothing here is async-signal-safe; touching the region is, also from a signal handler,
  * which must then return (no siglongjmp). No function here, and no touch, is a cancellation point.
  *
+ * A system call fails with EFAULT if its buffer lies in the region on a page that is not here; under `dsmexec --pager uffd`
+ * it waits for the page instead (unless it goes around the page table: O_DIRECT, vmsplice, MSG_ZEROCOPY, io_uring).
+ *
  * The region is sequentially consistent, and any machine instruction within one page is atomic across machines.
  */
 #ifndef DSM_DSM_H
