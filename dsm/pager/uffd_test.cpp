@@ -6,6 +6,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -13,7 +14,10 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 
+#include <algorithm>
 #include <array>
+#include <atomic>
+#include <chrono>
 #include <cstddef>
 #include <cstring>
 #include <fstream>
@@ -93,6 +97,55 @@ TEST_P(UffdWhereItCan, AFaultThatTakesLongDoesNotStopOthers) {
     return 0;
   });
   EXPECT_TRUE(end.exited(0)) << end.status << end.errors;
+}
+
+// Opens the page, and holds the fault up until it is told to go on.
+class LingeringSink final : public FaultSink {
+ public:
+  void on_fault(core::Page page, Access want, core::Site) noexcept override {
+    pager->protect(page, want);
+    entered = true;
+    entered.notify_all();
+    go_on.wait(false);
+    const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(20);
+    while (!early && std::chrono::steady_clock::now() < end) sched_yield();  // time for others to run too early
+    was_early = early.load();
+  }
+  Pager* pager = nullptr;
+  std::atomic<bool> entered = false, go_on = false;
+  std::atomic<bool> early = false;  // what must not be before the fault has been seen through
+  bool was_early = false;
+};
+
+TEST_P(UffdWhereItCan, AThreadSleepsUntilItsFaultHasBeenSeenThrough) {
+  LingeringSink sink;
+  {
+    UffdPager pager(ipc::page_size(), ipc::page_size(), sink);
+    sink.pager = &pager;
+    const std::jthread thread([&] {
+      *static_cast<volatile char*>(pager.base()) = 1;
+      sink.early = true;
+    });
+    sink.entered.wait(false);
+    sink.go_on = true;
+    sink.go_on.notify_all();
+  }
+  EXPECT_FALSE(sink.was_early);
+}
+
+TEST_P(UffdWhereItCan, SettlesWhenAllFaultsHaveBeenSeenThrough) {
+  LingeringSink sink;
+  {
+    UffdPager pager(ipc::page_size(), ipc::page_size(), sink);
+    sink.pager = &pager;
+    const std::jthread thread([&] { *static_cast<volatile char*>(pager.base()) = 1; });
+    sink.entered.wait(false);
+    sink.go_on = true;
+    sink.go_on.notify_all();
+    pager.settle();
+    sink.early = true;
+  }
+  EXPECT_FALSE(sink.was_early);
 }
 
 // As reclaim does: the entry goes, the page stays as it was.
