@@ -30,6 +30,8 @@ Micros time_of(const Event& event) {
   if (const auto* r = std::get_if<Received>(&event)) return r->now;
   if (const auto* p = std::get_if<Prefetch>(&event)) return p->now;
   if (const auto* p = std::get_if<Perform>(&event)) return p->now;
+  if (const auto* d = std::get_if<Drop>(&event)) return d->now;
+  if (const auto* w = std::get_if<WriteBack>(&event)) return w->now;
   if (const auto* t = std::get_if<Tick>(&event)) return t->now;
   if (const auto* t = std::get_if<Resumed>(&event)) return t->now;
   return 0;

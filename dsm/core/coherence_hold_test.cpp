@@ -35,6 +35,23 @@ TEST(CoherenceHold, AGrantedPageStaysForAMoment) {
   }
 }
 
+TEST(CoherenceHold, NobodyGivesUpAPageInItsMoment) {
+  for (const dsm::core::Node node : {0, 1}) {
+    for (const Protocol protocol : {Protocol::migrate, Protocol::msi}) {
+      Talk talk(2, protocol, 100);
+      talk.at(1000);
+      has(talk, node, 0, write);
+      talk.drop(node, 0);
+      talk.write_back(node, 0);
+      EXPECT_EQ(talk.core(node).view(0).here, write);
+      talk.at(1100);
+      talk.drop(node, 0);  // of the home
+      talk.write_back(node, 0);
+      EXPECT_EQ(talk.core(node).view(0).here, none);
+    }
+  }
+}
+
 TEST(CoherenceHold, ALateRecallIsObeyedAtOnce) {
   Talk talk(3, Protocol::msi, 100);
   talk.at(1000);

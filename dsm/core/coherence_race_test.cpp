@@ -209,11 +209,27 @@ TEST(CoherenceRace, WriteBackAndDropOfWhatIsNotHeldSoAreIgnored) {
   talk.write_back(1, 0);
   has(talk, 0, 0, write);  // a page that lives here
   talk.write_back(0, 0);
-  talk.drop(0, 0);
-  EXPECT_EQ(talk.text(), "0: write back p0\n0: drop p0\n");
+  EXPECT_EQ(talk.text(), "0: write back p0\n");
   has(talk, 1, 0, write);
   talk.drop(1, 0);
   EXPECT_EQ(talk.text(), "1: drop p0\n");
+}
+
+// Its frame is the page: nothing has to be sent, and what was written is there when somebody asks.
+TEST(CoherenceRace, TheHomeGivesUpItsOwnAccessInSilence) {
+  for (const Protocol protocol : {Protocol::migrate, Protocol::msi}) {
+    Talk talk(2, protocol);
+    has(talk, 0, 0, write);
+    talk.drop(0, 0);
+    EXPECT_EQ(talk.text(), "0: drop p0\n     protect p0 none\n");
+    has(talk, 0, 0, write);  // which costs no message
+    EXPECT_EQ(talk.core(0).view(0).state, dsm::core::View::State::exclusive);
+    talk.drop(0, 0);
+    talk.fault(1, 0, write);
+    EXPECT_EQ((talk.arrive(1, 0), talk.messages()), 2U);
+    talk.settle();
+    EXPECT_EQ(talk.core(1).view(0).here, write);
+  }
 }
 
 // The write-back is the answer to the recall that it crosses.

@@ -137,9 +137,11 @@ void Rules::add_extras(const World& world, Node node, Choices& out) {
   Choice choice{.kind = Choice::Kind::event, .node = node};
   const auto add = [&](Kind kind, std::uint8_t page) {
     choice.what = {.kind = kind, .page = page};
-    const Outcome outcome = nodes_.play(world.node[node], choice.what);
-    const bool ignored = outcome.next == world.node[node] && outcome.todo == 0;
-    if (!ignored) out.list.push_back(choice);
+    for (choice.what.late = 0; choice.what.late <= (setup_.hold != 0 ? 1 : 0); ++choice.what.late) {
+      const Outcome outcome = nodes_.play(world.node[node], choice.what);
+      const bool ignored = outcome.next == world.node[node] && outcome.todo == 0;
+      if (!ignored) out.list.push_back(choice);
+    }
   };
   for (std::uint8_t page = 0; page < setup_.pages; ++page) {
     if (world.drops < setup_.drops) add(Kind::drop, page);

@@ -79,10 +79,10 @@ NodeTable::Played NodeTable::run(const Coherence& core, Micros clock, bool ticki
       event = Prefetch{.page = s.page, .lane = s.lane, .now = now};
       break;
     case Stimulus::Kind::drop:
-      event = Drop{s.page};
+      event = Drop{.page = s.page, .now = now};
       break;
     case Stimulus::Kind::write_back:
-      event = WriteBack{s.page};
+      event = WriteBack{.page = s.page, .now = now};
       break;
     case Stimulus::Kind::received:
       event = Received{.from = s.from, .lane = s.lane, .msg = messages_[s.msg], .now = now};

@@ -61,8 +61,8 @@ void Talk::perform(Node at, Page page, Waiter waiter) {
 void Talk::prefetch(Node at, Page page) {
   step(at, Prefetch{.page = page, .lane = 0, .now = now_}, "prefetch " + about(page));
 }
-void Talk::drop(Node at, Page page) { step(at, Drop{page}, "drop " + about(page)); }
-void Talk::write_back(Node at, Page page) { step(at, WriteBack{page}, "write back " + about(page)); }
+void Talk::drop(Node at, Page page) { step(at, Drop{.page = page, .now = now_}, "drop " + about(page)); }
+void Talk::write_back(Node at, Page page) { step(at, WriteBack{.page = page, .now = now_}, "write back " + about(page)); }
 void Talk::lose(Node at, Node who) { step(at, PeerLost{who}, "loses " + std::to_string(who)); }
 
 void Talk::resume(Node at, Page page) { step(at, Resumed{.page = page, .now = now_}, "runs on, to " + about(page)); }

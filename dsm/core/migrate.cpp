@@ -113,7 +113,7 @@ void recall(State& s, const Received& r, Actions& out) {
 }
 
 void write_back(State& s, Page page, Actions& out) {
-  if (s.is_home(page) || s.here(page) != Access::write || s.pending(page) != nullptr) return;
+  if (s.is_home(page) || s.here(page) != Access::write || !s.may_leave(page)) return;
   s.allow(page, Access::none, out);
   out.push(Send{s.home(page), 0, Message{.kind = Kind::write_back, .carries_page = true, .page = page, .seq = s.locals[page].seq}});
 }
@@ -155,7 +155,10 @@ void migrate_step(State& s, const Event& event, Actions& out) {
   if (const auto* p = std::get_if<Perform>(&event)) return perform(s, *p, serve_on, out);
   if (const auto* w = std::get_if<WriteBack>(&event)) return write_back(s, w->page, out);
   if (std::holds_alternative<Tick>(event)) return revoke_due(s, serve, out);
-  // Prefetch and Drop are about readable copies; here there are none.
+  // Prefetch and Drop are about readable copies, and here there are none; but the home may give up its own access.
+  if (const auto* d = std::get_if<Drop>(&event); d != nullptr && s.is_home(d->page) && s.may_leave(d->page)) {
+    s.allow(d->page, Access::none, out);
+  }
 }
 
 }  // namespace dsm::core

@@ -248,8 +248,17 @@ void prefetch(State& s, const Prefetch& p, Actions& out) {
   ask(s, p.page, Access::read, p.lane, true, out);
 }
 
-bool may_leave(State& s, Page page, Access held) {
-  return !s.is_home(page) && s.here(page) == held && s.asked(page) == Access::none && s.pending(page) == nullptr;
+// At the home the page stays what it is, in the frame: only its own threads will have to ask again.
+void drop(State& s, Page page, Actions& out) {
+  if (s.here(page) == Access::write && !s.is_home(page)) return;
+  if (s.may_leave(page)) s.allow(page, Access::none, out);
+}
+
+void write_back(State& s, Page page, Actions& out) {
+  if (s.is_home(page) || s.here(page) != Access::write || !s.may_leave(page)) return;
+  s.allow(page, Access::none, out);
+  out.push(Send{s.home(page), 0,
+                Message{.kind = Kind::write_back, .carries_page = true, .page = page, .seq = s.locals[page].seq}});
 }
 
 void received(State& s, const Received& r, Actions& out) {
@@ -276,14 +285,8 @@ void msi_step(State& s, const Event& event, Actions& out) {
   if (std::holds_alternative<Tick>(event)) return revoke_due(s, serve, out);
   if (const auto* p = std::get_if<Perform>(&event)) return perform(s, *p, serve_on, out);
   if (const auto* p = std::get_if<Prefetch>(&event)) return prefetch(s, *p, out);
-  if (const auto* d = std::get_if<Drop>(&event)) {
-    if (may_leave(s, d->page, Access::read)) s.allow(d->page, Access::none, out);
-  } else if (const auto* w = std::get_if<WriteBack>(&event)) {
-    if (!may_leave(s, w->page, Access::write)) return;
-    s.allow(w->page, Access::none, out);
-    out.push(Send{s.home(w->page), 0,
-                  Message{.kind = Kind::write_back, .carries_page = true, .page = w->page, .seq = s.locals[w->page].seq}});
-  }
+  if (const auto* d = std::get_if<Drop>(&event)) return drop(s, d->page, out);
+  if (const auto* w = std::get_if<WriteBack>(&event)) return write_back(s, w->page, out);
 }
 
 }  // namespace dsm::core

@@ -7,7 +7,8 @@
 // carry out, but its threads run on, between any two actions; each connection delivers in order, and overtakes every other.
 //
 // What "drops and evictions" means: TCP loses no message, so none is lost here either. What goes away is
-//   a clean copy (Drop), a written page (WriteBack: it is sent home), at any moment, asked for by nobody;
+//   a clean copy or a home's own access (Drop), a written page (WriteBack: it is sent home), at any moment, asked
+//   for by nobody;
 //   a prefetched grant that was revoked before it came;
 //   in some worlds a whole node: from then on it does nothing, what it has sent arrives up to some message of each
 //   connection, and each other node hears PeerLost sooner or later.
@@ -42,7 +43,7 @@ struct Counts {
   std::uint64_t retries = 0;  // times that a woken thread found its page gone again, or not open enough
   std::uint64_t messages = 0;
   std::uint64_t overtaken = 0;  // messages that arrived before an older one between the same two nodes
-  std::uint64_t dropped = 0;    // clean copies
+  std::uint64_t dropped = 0;    // clean copies, and what homes may do with their own pages
   std::uint64_t written_back = 0;
   std::uint64_t discarded = 0;  // grants that were worth nothing when they came
   std::uint64_t ticks = 0;

@@ -290,10 +290,10 @@ void World::extra() {
       say(node, [&] { return "prefetch " + page_name(page); });
       return step(node, Prefetch{.page = page, .lane = 0, .now = now(rank)});
     }
-    if (rank.allow[page] == Access::none || rank.core.home(page) == node) continue;
+    if (rank.allow[page] == Access::none) continue;
     say(node, [&] { return "give up " + page_name(page); });
-    const bool clean = rank.allow[page] == Access::read;
-    step(node, clean ? Event{Drop{page}} : Event{WriteBack{page}});
+    const bool clean = rank.allow[page] == Access::read || rank.core.home(page) == node;
+    step(node, clean ? Event{Drop{page, now(rank)}} : Event{WriteBack{page, now(rank)}});
     if (!rank.free()) ++(clean ? counts_.dropped : counts_.written_back);
     return;
   }

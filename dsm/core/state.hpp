@@ -130,6 +130,8 @@ struct State {
   [[nodiscard]] bool has_revoke_room() const { return revoke_count < revokes.size(); }
   void defer(const Revoke& revoke);   // REQUIRES: has_revoke_room(); none pending for the page
   void forget(const Revoke* revoke);
+  // Whether the page may be given up unasked: nothing about it is under way here, and nobody is in his turn.
+  [[nodiscard]] bool may_leave(Page page) { return asked(page) == Access::none && pending(page) == nullptr && !held(page); }
   // An instruction that was granted a page and now faults on another one needs both: keep the first a little longer.
   void note_fault(Site site, Page page);
   void note_grant(Page page, Site site);

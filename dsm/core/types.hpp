@@ -82,10 +82,12 @@ struct Fault { Page page; Access want; Waiter waiter; Lane lane = 0; Site site =
 struct Perform { Page page; Atomic atomic; Waiter waiter; Lane lane = 0; Micros now = 0; };
 // Fetch a readable copy that nobody waits for.
 struct Prefetch { Page page; Lane lane = 0; Micros now = 0; };
-// Give up a readable copy, silently; ignored if the page is not held so.
-struct Drop { Page page; };
-// Give up a page held for writing, by sending it home; ignored if the page is not held so or lives here.
-struct WriteBack { Page page; };
+// Give up what can go silently: a readable copy; and at the page's home the home's own access, of either kind, for the
+// home's frame is the page. Ignored if the page is not held so, or something about it is under way, or it is here for an
+// instruction that has not had its turn.
+struct Drop { Page page; Micros now = 0; };
+// Give up a page held for writing, by sending it home; ignored as Drop is, and if the page lives here.
+struct WriteBack { Page page; Micros now = 0; };
 struct Received { Node from; Lane lane; Message msg; Micros now = 0; };
 // The time named by a Timer action has come (a tick too early or too many does no harm).
 struct Tick { Micros now; };
