@@ -189,6 +189,7 @@ Channel::~Channel() = default;
 int Channel::fd() const noexcept { return impl_->fd.get(); }
 const Channel::Counters& Channel::counters() const noexcept { return impl_->counters; }
 bool Channel::has_queued() const noexcept { return impl_->waiting != 0; }
+std::size_t Channel::queued() const noexcept { return impl_->waiting; }
 
 // ---- sending ----
 

@@ -71,6 +71,7 @@ class Channel {
   // Sends what it can. done: the queue is empty. again: wait for POLLOUT.
   Io flush() noexcept;
   [[nodiscard]] bool has_queued() const noexcept;
+  [[nodiscard]] std::size_t queued() const noexcept;  // frames that have not been sent whole
   // The next whole frame, if there is one; `body` points into this channel's buffer and lives until the next call. Call
   // it until it returns again, and then wait by a level-triggered poll(2): when the last read emptied the socket, `again`
   // is said without asking the kernel a second time.

@@ -33,6 +33,11 @@ namespace {
 }  // namespace
 
 void Node::carry_out(Errand& errand) noexcept {
+  perform(errand);
+  if (borders_ > borders_max_) shed(errand);
+}
+
+void Node::perform(Errand& errand) noexcept {
   for (const core::Action& action : actions_) {
     if (const auto* send_action = std::get_if<core::Send>(&action)) {
       core::Message m = send_action->msg;
@@ -124,6 +129,7 @@ void Node::send(core::Node to, core::Lane lane, bool request, const net::FrameHe
 void Node::protect(core::Page page, Access allow) noexcept {
   const Access before = access_[page];
   access_[page] = allow;
+  count_borders(page, before, allow);
   publisher_.access_changed(before, allow);
   pager_->protect(page, allow);
   if (allow >= before) return;

@@ -19,7 +19,7 @@ inline constexpr std::size_t page_bytes = 4096;
 // protection waits for the "instruction" under way, as the hardware would.
 class FakePager final : public pager::Pager {
  public:
-  explicit FakePager(std::size_t pages) : memory_(pages * page_bytes), pages_(pages) {}
+  explicit FakePager(std::size_t pages, std::size_t runs = SIZE_MAX) : memory_(pages * page_bytes), pages_(pages), runs_max_(runs) {}
   [[nodiscard]] std::size_t page_size() const noexcept override { return page_bytes; }
   [[nodiscard]] std::size_t size() const noexcept override { return memory_.size(); }
   [[nodiscard]] char* base() const noexcept override { return nullptr; }
@@ -29,6 +29,15 @@ class FakePager final : public pager::Pager {
   void protect(core::Page page, core::Access allow) noexcept override {
     const std::scoped_lock lock(pages_[page].mutex);
     pages_[page].access = allow;
+  }
+  [[nodiscard]] std::size_t runs_max() const noexcept override { return runs_max_; }
+  [[nodiscard]] std::size_t runs() {
+    std::size_t count = 1;
+    for (std::size_t page = 1; page < pages_.size(); ++page) {
+      const std::scoped_lock lock(pages_[page - 1].mutex, pages_[page].mutex);
+      count += pages_[page].access != pages_[page - 1].access ? 1 : 0;
+    }
+    return count;
   }
   // One instruction: runs `operation` on the page's bytes when it may, faulting as often as it takes.
   template <class Operation>
@@ -49,6 +58,7 @@ class FakePager final : public pager::Pager {
   };
   std::vector<char> memory_;
   std::vector<Page> pages_;
+  std::size_t runs_max_;
 };
 
 inline std::pair<std::unique_ptr<net::Channel>, std::unique_ptr<net::Channel>> channel_pair() {
@@ -73,7 +83,8 @@ class FakeCluster {
     }
   };
 
-  FakeCluster(std::size_t ranks, std::size_t pages, core::Protocol protocol, std::uint32_t lanes = 2, core::Micros hold = 100) {
+  FakeCluster(std::size_t ranks, std::size_t pages, core::Protocol protocol, std::uint32_t lanes = 2, core::Micros hold = 100,
+              std::size_t runs_max = SIZE_MAX) {
     std::vector<net::Mesh> meshes(ranks);
     for (std::size_t i = 0; i < ranks; ++i) {
       meshes[i].rank = static_cast<int>(i);
@@ -94,7 +105,7 @@ class FakeCluster {
     for (std::size_t i = 0; i < ranks; ++i) {
       Rank& r = ranks_[i];
       r.publisher = std::make_unique<telemetry::Publisher>(static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(ranks), page_bytes, pages, core::name(protocol));
-      r.pager = std::make_unique<FakePager>(pages);
+      r.pager = std::make_unique<FakePager>(pages, runs_max);
       const Node::Options options{.protocol = protocol, .pages = pages, .page_size = page_bytes, .hold = hold};
       r.node = std::make_unique<Node>(std::move(meshes[i]), options, *r.publisher);
       r.node->start(*r.pager);

@@ -86,6 +86,7 @@ Node::Node(net::Mesh mesh, const Options& options, telemetry::Publisher& publish
 
 void Node::start(pager::Pager& pager) {
   pager_ = &pager;
+  borders_max_ = pager.runs_max();
   const ipc::ScopedMask mask(all_signals_);  // inherited by the thread: signals are the application's
   service_ = std::thread([this] { serve(); });
   publisher_.set_state(telemetry::RankState::running);

@@ -196,7 +196,8 @@ class Node final : public pager::FaultSink {
   [[noreturn]] void stuck() noexcept;  // a peer is lost: wait to be ended
 
   // actions (actions.cpp); under lock_
-  void carry_out(Errand& errand) noexcept;
+  void carry_out(Errand& errand) noexcept;  // and then sheds pages, if there are too many runs
+  void perform(Errand& errand) noexcept;
   void carry_out_sync(Errand& errand) noexcept;
   void send(core::Node to, core::Lane lane, bool request, const net::FrameHeader& header, const void* body,
             Errand& errand) noexcept;
@@ -214,6 +215,10 @@ class Node final : public pager::FaultSink {
     }
   }
   void publish(core::Page page) noexcept;
+  // runs of equal protection (evict.cpp); under lock_
+  void count_borders(core::Page page, core::Access before, core::Access now) noexcept;
+  void shed(Errand& errand) noexcept;
+  bool give_up(core::Page page, Errand& errand) noexcept;
   // after it
   void send_off(Errand& errand) noexcept;
   // The job has failed, as far as this rank can see. The first call tells the coordinator, and wakes all who wait.
@@ -246,6 +251,9 @@ class Node final : public pager::FaultSink {
   core::Actions actions_;             // lock_
   core::SyncActions sync_actions_;    // lock_
   core::Zeros<core::Access> access_;  // lock_; what mprotect was last told, by page
+  std::size_t borders_ = 0;           // lock_; pairs of neighbours that differ in it
+  std::size_t borders_max_ = 0;       // that the pager bears
+  core::Page hand_ = 0;               // lock_; where to look next for a page to give up
 
   std::array<Seat, core::max_waiters> seats_;
   std::array<std::atomic<std::uint64_t>, core::max_waiters / 64> seats_free_{};

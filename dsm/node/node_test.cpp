@@ -144,6 +144,31 @@ TEST(Node, ABarrierSeparatesWhatCameBeforeFromWhatComesAfter) {
   });
 }
 
+// More runs than the pager bears, all the time: two threads of each rank write two pages in three, and read others; pages of
+// their own rank and of others. The slack is what a rank may be seen to have in the middle of a step.
+TEST_P(BothProtocols, RunsOfProtectionStayWithinTheBudgetAndNothingIsLost) {
+  constexpr core::Page pages = 600;
+  constexpr std::size_t runs_max = 40, slack = 10;
+  FakeCluster cluster(3, pages, GetParam(), 2, 0, runs_max);
+  for (int round = 0; round < 3; ++round) {
+    cluster.everywhere(
+        [](FakeCluster::Rank& rank, std::size_t thread) {
+          for (core::Page page = static_cast<core::Page>(thread); page < pages; page += 3) {
+            rank.touch(page, Access::write, [](char* bytes) { increment(bytes, 1); });
+            if (page % 2 == 0) (void)value_at(rank, (page * 7 + 1) % pages, 1);
+            if (page % 50 == thread) {
+              EXPECT_LE(rank.pager->runs(), runs_max + slack);
+            }
+          }
+        },
+        2);
+  }
+  for (std::size_t i = 0; i < cluster.size(); ++i) EXPECT_LE(cluster[i].pager->runs(), runs_max + slack);
+  for (core::Page page = 0; page < pages; ++page) {
+    EXPECT_EQ(value_at(cluster[1], page, 1), page % 3 == 2 ? 0U : 9U) << page;
+  }
+}
+
 TEST(Node, WithTheHoldHardlyAnyGrantIsWasted) {
   FakeCluster cluster(2, 1, Protocol::msi);
   cluster.everywhere(

@@ -70,6 +70,7 @@ void Node::resume(Errand& errand, core::Page page, core::Access want) noexcept {
     carry_out(errand);
   }
   lock_.unlock();
+  send_off(errand);
 }
 
 // ---- what all who wait have in common ----

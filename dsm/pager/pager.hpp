@@ -43,6 +43,8 @@ class Pager {
   // Sets what the application may do with the page. async-signal-safe: yes. Ends the process with a clear line if the
   // kernel refuses (vm.max_map_count).
   virtual void protect(core::Page page, core::Access allow) noexcept = 0;
+  // How many runs of pages of equal protection it bears. Above that the node gives pages up (dsm/node/evict.cpp).
+  [[nodiscard]] virtual std::size_t runs_max() const noexcept { return SIZE_MAX; }
   // Returns when no thread of the pager's own serves a fault any more. REQUIRES: nobody faults.
   virtual void settle() noexcept {}
 };

@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 
 #include "dsm/pager/disposition.hpp"
 #include "dsm/pager/fault_context.hpp"
@@ -19,6 +20,7 @@ struct SigsegvPager::Impl {
   FaultSink& sink;
   // By page, the core::Access allowed; zero at first. Asked only where the processor does not tell a write from a read.
   ipc::Mapping allowed;
+  std::size_t runs_max;
 
   [[nodiscard]] std::atomic_ref<char> allow(core::Page page) const noexcept {
     return std::atomic_ref<char>(allowed.data()[page]);
@@ -28,6 +30,18 @@ struct SigsegvPager::Impl {
   static void on_sigsegv(int signo, siginfo_t* info, void* context);
   static inline Impl* standing = nullptr;  // whose handler is in front; changes only while none is
 };
+
+namespace {
+
+// How many mappings the kernel keeps for a process.
+std::size_t max_map_count() {
+  std::size_t count = 0;
+  std::ifstream file("/proc/sys/vm/max_map_count");
+  constexpr std::size_t usual = 65530;  // DEFAULT_MAX_MAP_COUNT, should /proc not be there
+  return file >> count && count > 1 ? count : usual;
+}
+
+}  // namespace
 
 core::Access SigsegvPager::Impl::wanted(core::Page page, FaultContext::By by) const noexcept {
   if (by == FaultContext::By::unknown) {
@@ -62,7 +76,7 @@ void SigsegvPager::Impl::on_sigsegv(int signo, siginfo_t* info, void* context) {
 }
 
 SigsegvPager::SigsegvPager(std::size_t size, std::size_t page_size, FaultSink& sink, std::size_t own)
-    : impl_(new Impl{.region = Region(size, page_size, own), .sink = sink, .allowed = {}}) {
+    : impl_(new Impl{.region = Region(size, page_size, own), .sink = sink, .allowed = {}, .runs_max = max_map_count() / 2}) {
   impl_->allowed = ipc::Mapping(nullptr, impl_->region.pages(), PROT_READ | PROT_WRITE,
                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, "the pages' permissions");
   // A second pager never comes this far: the first one has the address.
@@ -77,6 +91,7 @@ SigsegvPager::~SigsegvPager() {
 
 std::size_t SigsegvPager::page_size() const noexcept { return impl_->region.page_size; }
 std::size_t SigsegvPager::size() const noexcept { return impl_->region.size; }
+std::size_t SigsegvPager::runs_max() const noexcept { return impl_->runs_max; }
 char* SigsegvPager::base() const noexcept { return impl_->region.at(0); }
 char* SigsegvPager::frame(core::Page page) const noexcept { return impl_->region.frame(page); }
 

@@ -29,6 +29,8 @@ class SigsegvPager final : public Pager {
   [[nodiscard]] char* base() const noexcept override;
   [[nodiscard]] char* frame(core::Page page) const noexcept override;
   void protect(core::Page page, core::Access allow) noexcept override;
+  // Half of vm.max_map_count: the rest is for the program's own mappings.
+  [[nodiscard]] std::size_t runs_max() const noexcept override;
 
  private:
   struct Impl;

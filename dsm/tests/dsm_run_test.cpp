@@ -167,6 +167,19 @@ TEST_P(Protocols, EachOperationCostsItsMessagesAndTheKernelCountsThemToo) {
   EXPECT_EQ(r.code(), 0) << text(r);
 }
 
+// A mapping for each page would be more than vm.max_map_count has, as it usually is. The program counts them. The whole
+// 200,000 pages: see HACKING.md.
+TEST_P(Protocols, ACheckerboardOfARanksOwnPagesStaysWithinTheKernelsLimit) {
+  const Ended r = run(job({"-p", GetParam(), "-n", "1", "--size", "1G"}, {"dsm_stress", "checkerboard"}));
+  ASSERT_EQ(r.code(), 0) << text(r);
+}
+
+TEST(Pager, ACheckerboardWrittenByTwoRanksStaysWithinTheKernelsLimit) {
+  const Ended r = run(job({"-n", "2", "--size", "1G"}, {"dsm_stress", "checkerboard", "--pages", "68000"}));
+  ASSERT_EQ(r.code(), 0) << text(r);
+  EXPECT_NE(r.out.find("checkerboard: every other one of 68000 pages"), std::string::npos) << text(r);
+}
+
 // ---- how a job fails ------------------------------------------------------------------------------------------------
 
 // NAME=value of a process's environment; empty if it has none, or is gone.

@@ -221,6 +221,7 @@ constexpr Test tests[] = {
     {"heap-named", stress::heap_named},
     {"heap-full", stress::heap_full},
     {"heap-misuse", stress::heap_misuse},
+    {"checkerboard", stress::checkerboard},
     // one rank that misbehaves
     {"wild", [](const Options&) { return wild(); }},
     {"leave", [](const Options&) { return leave(); }},
@@ -255,6 +256,7 @@ int main(int argc, char** argv) {
       "seconds", po::value(&o.seconds), "how long (hammer, sync)")("seed", po::value(&o.seed), "of what is random")(
       "how", po::value(&o.how),
       "which misuse (heap-misuse): foreign|alloc|inside|misaligned|twice|late-malloc|late-free")(
+      "pages", po::value(&o.pages), "to touch every other one of (checkerboard)")(
       "migrate", po::bool_switch(&o.migrate), "the protocol is migrate (messages)");
   po::positional_options_description positional;
   positional.add("what", 1);

@@ -17,6 +17,7 @@ struct Options {
   double seconds = 1;
   unsigned seed = 1;
   std::string how;       // which misuse (heap_misuse)
+  std::size_t pages = 200'000;  // of the checkerboard
   bool migrate = false;  // the job's protocol, as the caller says it (messages)
 };
 
@@ -50,5 +51,6 @@ bool heap_map(const Options& o);
 bool heap_named(const Options& o);
 bool heap_full(const Options& o);
 bool heap_misuse(const Options& o);
+bool checkerboard(const Options& o);  // stress_pager.cpp
 
 }  // namespace stress
