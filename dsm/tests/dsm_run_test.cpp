@@ -170,7 +170,8 @@ TEST_P(Protocols, EachOperationCostsItsMessagesAndTheKernelCountsThemToo) {
 // A mapping for each page would be more than vm.max_map_count has, as it usually is. The program counts them. The whole
 // 200,000 pages: see HACKING.md.
 TEST_P(Protocols, ACheckerboardOfARanksOwnPagesStaysWithinTheKernelsLimit) {
-  const Ended r = run(job({"-p", GetParam(), "-n", "1", "--size", "1G"}, {"dsm_stress", "checkerboard"}));
+  const Ended r =
+      run(job({"-p", GetParam(), "-n", "1", "--size", "1G"}, {"dsm_stress", "checkerboard", "--pages", "68000"}));
   ASSERT_EQ(r.code(), 0) << text(r);
 }
 
