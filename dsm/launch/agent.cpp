@@ -3,12 +3,14 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <type_traits>
+#include <utility>
 
 #include "dsm/launch/output.hpp"
 #include "dsm/launch/processes.hpp"
@@ -94,6 +96,7 @@ void Agent::on(const Other&) {
 void Agent::on(const Start& start) {
   if (started_) throw std::runtime_error("dsmexec sent a second start");
   started_ = true;
+  oom_kills_ = oom_kills();
   prompts_ = start.prompts;
   for (std::size_t i = 0; i < start.ranks.size(); ++i) {
     const int rank = start.ranks[i];
@@ -193,9 +196,17 @@ void Agent::reap(pid_t first_to_end) {
     const auto rank = std::find_if(ranks_.begin(), ranks_.end(), [&](const Rank& r) { return r.pid == exit.pid; });
     if (rank == ranks_.end()) continue;  // something that a rank had started, and left to us
     rank->pid = 0;
-    link_.send(Exited{rank->number, exit.status, rank->stopped});
+    link_.send(Exited{rank->number, exit.status, rank->stopped, !rank->stopped && ended_by_kernel(exit.status)});
     if (--running_ == 0) ended_at_ = Clock::now();
   }
+}
+
+// Whether one more process has been ended for want of memory since the last look. It need not be this one, but of a rank
+// that got a SIGKILL which is not ours it is what must be thought.
+bool Agent::ended_by_kernel(int wait_status) {
+  if (!WIFSIGNALED(wait_status) || WTERMSIG(wait_status) != SIGKILL) return false;
+  const std::uint64_t before = std::exchange(oom_kills_, oom_kills());
+  return oom_kills_ != before;
 }
 
 void Agent::read_signals() {

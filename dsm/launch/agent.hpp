@@ -53,6 +53,7 @@ class Agent {
 
   pid_t start_rank(const Start& start, int rank, const std::vector<std::string>& environment);
   void reap(pid_t first_to_end);
+  [[nodiscard]] bool ended_by_kernel(int wait_status);
   void read_signals();
   void take_output(const std::vector<pollfd>& set);
   void take_line(ipc::LineMux::Token token, std::string_view line, bool complete);
@@ -75,6 +76,7 @@ class Agent {
   bool hushed_ = false;  // leftovers have had their SIGTERM
   bool watching_ = false;
   std::size_t running_ = 0;
+  std::uint64_t oom_kills_ = 0;  // when it was last looked at
   std::string batch_;  // whole lines of one stream, on their way to dsmexec
   ipc::LineMux::Token batch_of_ = 0;
   bool prompts_ = false, showing_ = false;

@@ -134,7 +134,11 @@ json write(const NotStarted& m) {
   return {{"type", "not_started"}, {"rank", m.rank}, {"step", to_text(m.step)}, {"error", m.error}};
 }
 json write(const Exited& m) {
-  return {{"type", "exited"}, {"rank", m.rank}, {"status", m.status}, {"stopped", m.stopped}};
+  return {{"type", "exited"},
+          {"rank", m.rank},
+          {"status", m.status},
+          {"stopped", m.stopped},
+          {"out_of_memory", m.out_of_memory}};
 }
 json write(const InputTaken& m) { return {{"type", "input_taken"}, {"bytes", m.bytes}}; }
 json write(const InputClosed&) { return {{"type", "input_closed"}}; }
@@ -168,7 +172,10 @@ AgentMessage read(const json& m) {
   if (type == "hello") return Hello{integer<std::uint32_t>(member(m, "version")), number("cores")};
   if (type == "started") return Started{number("rank"), integer<std::int64_t>(member(m, "pid"))};
   if (type == "not_started") return NotStarted{number("rank"), bytes(member(m, "step")), number("error")};
-  if (type == "exited") return Exited{number("rank"), number("status"), boolean(member(m, "stopped"))};
+  if (type == "exited") {
+    return Exited{number("rank"), number("status"), boolean(member(m, "stopped")),
+                  boolean(member(m, "out_of_memory"))};
+  }
   if (type == "input_taken") return InputTaken{integer<std::uint64_t>(member(m, "bytes"))};
   if (type == "input_closed") return InputClosed{};
   if (type == "done") return Done{number("left")};

@@ -70,7 +70,8 @@ struct Exited {
   int rank = 0;
   int status = 0;
   bool stopped = false;
-};  // status: as wait(2) has it; stopped: see job.hpp
+  bool out_of_memory = false;
+};  // status: as wait(2) has it; the rest: see job.hpp
 struct InputTaken {
   std::uint64_t bytes = 0;
 };                      // so much of the input is in the rank's pipe

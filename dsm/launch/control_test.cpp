@@ -47,7 +47,8 @@ TEST(Control, SmallMessages) {
   EXPECT_EQ(round_trip(Hello{1, 8}).cores, 8);
   EXPECT_EQ(round_trip(Started{1, 4242}).pid, 4242);
   EXPECT_EQ(round_trip(NotStarted{1, "execve", 8}).step, "execve");
-  EXPECT_TRUE(round_trip(Exited{1, 9, true}).stopped);
+  EXPECT_TRUE(round_trip(Exited{1, 9, true, false}).stopped);
+  EXPECT_TRUE(round_trip(Exited{1, 9, false, true}).out_of_memory);
   EXPECT_EQ(round_trip(InputTaken{65536}).bytes, 65536u);
   EXPECT_EQ(round_trip(Done{3}).left, 3);
 }

@@ -66,11 +66,12 @@ void Job::not_started(int rank, const std::string& step, int error, Time now) {
   }
 }
 
-void Job::exited(int rank, int wait_status, bool stopped, Time now) {
+void Job::exited(int rank, int wait_status, bool stopped, bool out_of_memory, Time now) {
   Rank& r = at(rank);
   if (r.status) return;
   r.status = wait_status;
   r.stopped = stopped && !is_crash(wait_status);
+  r.out_of_memory = out_of_memory;
   r.judge_at = now + config_.limits.settle;
   to_judge_.push_back(rank);
   judge(now);
@@ -199,7 +200,7 @@ void Job::judge_exit(int rank, Time now) {
   if (r.secondary && failed(r)) return;  // the suspicion that it raised has its own deadline
   const int code = code_of(*r.status);
   if (code != 0) {
-    fail({code, rank, fmt::format("{} failed: {}", who(rank), describe_status(*r.status))}, now);
+    fail({code, rank, fmt::format("{} failed: {}", who(rank), describe_status(*r.status, r.out_of_memory))}, now);
   } else if (r.joined && !r.finalized) {
     fail({exit_trouble, rank, fmt::format("{} left without dsm_finalize (exit code 0)", who(rank))}, now);
   } else if (!r.joined && waiting_to_join()) {
@@ -247,7 +248,7 @@ void Job::blame(const Suspicion& suspicion, Time now) {
     text = fmt::format("{} left the job without dsm_finalize, though its process goes on", who(culprit));
   } else if (at(culprit).status) {
     text = fmt::format("{} lost its connection to {}, which has ended with {}", who(suspicion.by), who(culprit),
-                       describe_status(*at(culprit).status));
+                       describe_status(*at(culprit).status, at(culprit).out_of_memory));
   } else {
     text = fmt::format("{} closed its connection to rank {}, though its process goes on", who(culprit), suspicion.by);
   }
@@ -349,7 +350,7 @@ std::vector<std::string> Job::summary() const {
   std::vector<std::string> lines;
   const int first = failure_ ? failure_->rank : -1;
   const auto how = [](const Rank& r) {
-    return code_of(*r.status) == 0 ? "left without dsm_finalize" : describe_status(*r.status);
+    return code_of(*r.status) == 0 ? "left without dsm_finalize" : describe_status(*r.status, r.out_of_memory);
   };
   const bool first_has_ended = first >= 0 && at(first).status && !at(first).stopped;
   std::string text = failure_ ? failure_->text : fmt::format("ended by {}", signal_name(interrupted_by_));

@@ -57,8 +57,8 @@ class Job {
   void started(int rank, pid_t pid);
   // `step` is the call that failed ("execve", "chdir" ...), `error` its errno.
   void not_started(int rank, const std::string& step, int error, Time now);
-  // `stopped`: the agent had sent this rank a signal on our behalf before.
-  void exited(int rank, int wait_status, bool stopped, Time now);
+  // `stopped`: the agent had sent this rank a signal on our behalf before. `out_of_memory`: the kernel has ended it.
+  void exited(int rank, int wait_status, bool stopped, bool out_of_memory, Time now);
   void joined(int rank, Time now);
   void welcomed(Time now);  // all ranks have joined and were told so
   void reported(int rank, net::Report report, Time now);
@@ -88,6 +88,7 @@ class Job {
     bool secondary = false;     // it says that another rank is to blame
     int blames = -1;            // which
     bool stopped = false;       // its end was our doing
+    bool out_of_memory = false; // or the kernel's
     std::optional<int> status;  // as wait(2) has it
     Time judge_at{};            // when its exit is judged even if its connection has not ended
   };

@@ -33,7 +33,9 @@ struct Scene {
     job.welcomed(now);
     for (int rank = 0; rank < ranks; ++rank) job.reported(rank, {Phase::running, 0}, now);
   }
-  void exit(int rank, int status, bool stopped = false) { job.exited(rank, status, stopped, now); }
+  void exit(int rank, int status, bool stopped = false, bool out_of_memory = false) {
+    job.exited(rank, status, stopped, out_of_memory, now);
+  }
   // What a rank that joined does at its end: its connection ends too.
   void exit_and_close(int rank, int status, bool stopped = false) {
     job.channel_ended(rank, now);

@@ -9,8 +9,11 @@
 #include <array>
 #include <charconv>
 #include <cstring>
+#include <fstream>
+#include <iterator>
 #include <map>
 #include <memory>
+#include <sstream>
 #include <string_view>
 
 #include "ipc/error.hpp"
@@ -74,6 +77,37 @@ std::size_t signal_descendants(pid_t root, int signo, const std::set<pid_t>& exc
   const auto found = descendants(root, except);
   for (const pid_t pid : found) ::kill(pid, signo);
   return found.size();
+}
+
+std::string oom_file(const std::string& cgroups) {
+  std::string found;
+  std::istringstream lines(cgroups);
+  for (std::string line; std::getline(lines, line);) {  // "4:memory:/path", or of version 2 "0::/path"
+    const auto first = line.find(':');
+    const auto second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
+    const std::string path = line.substr(second + 1);
+    if (controllers.find(",memory,") != std::string::npos) return "/sys/fs/cgroup/memory" + path + "/memory.oom_control";
+    if (controllers == ",,") found = "/sys/fs/cgroup" + path + "/memory.events";
+  }
+  return found;
+}
+
+std::uint64_t oom_kills_in(std::istream& file) {
+  std::uint64_t count = 0;
+  for (std::string word; file >> word;) {
+    if (word == "oom_kill" && file >> count) return count;
+  }
+  return 0;
+}
+
+std::uint64_t oom_kills() {
+  std::ifstream own("/proc/self/cgroup");
+  std::ifstream of_cgroup(oom_file({std::istreambuf_iterator<char>(own), {}}));
+  if (of_cgroup) return oom_kills_in(of_cgroup);
+  std::ifstream of_machine("/proc/vmstat");
+  return oom_kills_in(of_machine);
 }
 
 }  // namespace dsm::launch

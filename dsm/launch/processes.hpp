@@ -6,7 +6,10 @@
 #pragma once
 #include <sys/types.h>
 
+#include <cstdint>
+#include <iosfwd>
 #include <set>
+#include <string>
 #include <vector>
 
 namespace dsm::launch {
@@ -19,5 +22,14 @@ void become_subreaper();  // throws std::system_error
 
 // Sends a signal to each of them. How many there were.
 std::size_t signal_descendants(pid_t root, int signo, const std::set<pid_t>& except = {});
+
+// How many processes the kernel has ended for want of memory (the OOM killer): in this process's memory cgroup, or, where
+// there is none to be read, on this machine. Only differences matter.
+[[nodiscard]] std::uint64_t oom_kills();
+// The file that counts them, for a process of which /proc/PID/cgroup says `cgroups` (cgroups(7)): of version 2 or 1. Empty:
+// it is in no memory cgroup.
+[[nodiscard]] std::string oom_file(const std::string& cgroups);
+// The number behind "oom_kill" in such a file; 0 if there is none.
+[[nodiscard]] std::uint64_t oom_kills_in(std::istream& file);
 
 }  // namespace dsm::launch

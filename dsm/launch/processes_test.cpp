@@ -54,5 +54,20 @@ TEST(Processes, DescendantsAreFoundAcrossSessionsAndAfterTheirParentsDeath) {
   EXPECT_TRUE(descendants(::getpid()).empty());
 }
 
+TEST(OutOfMemory, TheFileThatCountsIsThatOfTheOwnCgroup) {
+  EXPECT_EQ(oom_file("0::/user.slice/a\n"), "/sys/fs/cgroup/user.slice/a/memory.events");
+  EXPECT_EQ(oom_file("9:name=systemd:/\n4:cpu,memory:/box/7\n0::/\n"), "/sys/fs/cgroup/memory/box/7/memory.oom_control");
+  EXPECT_EQ(oom_file("9:name=systemd:/\n"), "");
+}
+
+TEST(OutOfMemory, KillsAreCounted) {
+  std::istringstream events("low 0\nhigh 0\nmax 81\noom 2\noom_kill 3\noom_group_kill 0\n");
+  EXPECT_EQ(oom_kills_in(events), 3U);
+  std::istringstream control("oom_kill_disable 0\nunder_oom 0\noom_kill 7\n");
+  EXPECT_EQ(oom_kills_in(control), 7U);
+  std::istringstream nothing("low 0\n");
+  EXPECT_EQ(oom_kills_in(nothing), 0U);
+}
+
 }  // namespace
 }  // namespace dsm::launch

@@ -192,11 +192,11 @@ void Runner::on(const NotStarted& m, Time now) {
 
 void Runner::on(const Exited& m, Time now) {
   if (!known(m.rank)) return;
-  log(fmt::format("rank {} has ended: {}{}", m.rank, describe_status(m.status),
+  log(fmt::format("rank {} has ended: {}{}", m.rank, describe_status(m.status, m.out_of_memory),
                   m.stopped ? ", stopped by dsmexec" : ""));
   // Its last words are in our socket already, if it had any: they shall be known when its end is judged.
   coordinator_.serve(now);
-  job_.exited(m.rank, m.status, m.stopped, now);
+  job_.exited(m.rank, m.status, m.stopped, m.out_of_memory, now);
 }
 
 void Runner::on(const InputTaken& m, Time) { input_.taken(m.bytes); }

@@ -23,9 +23,10 @@ std::string signal_name(int signo) {
   return name != nullptr ? fmt::format("SIG{}", name) : fmt::format("signal {}", signo);
 }
 
-std::string describe_status(int wait_status) {
+std::string describe_status(int wait_status, bool out_of_memory) {
   if (!WIFSIGNALED(wait_status)) return fmt::format("exit code {}", WEXITSTATUS(wait_status));
-  return fmt::format("killed by signal {} ({}){}", WTERMSIG(wait_status), signal_name(WTERMSIG(wait_status)),
+  return fmt::format("killed by signal {} ({}){}{}", WTERMSIG(wait_status), signal_name(WTERMSIG(wait_status)),
+                     out_of_memory ? ", by the kernel: out of memory" : "",
                      WCOREDUMP(wait_status) ? ", core dumped" : "");
 }
 

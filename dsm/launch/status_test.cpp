@@ -12,6 +12,7 @@ TEST(Status, CodesAndTexts) {
   EXPECT_EQ(describe_status(3 << 8), "exit code 3");
   EXPECT_EQ(describe_status(SIGKILL), "killed by signal 9 (SIGKILL)");
   EXPECT_EQ(describe_status(SIGSEGV | 0x80), "killed by signal 11 (SIGSEGV), core dumped");
+  EXPECT_EQ(describe_status(SIGKILL, true), "killed by signal 9 (SIGKILL), by the kernel: out of memory");
   EXPECT_TRUE(is_crash(SIGABRT));
   EXPECT_FALSE(is_crash(SIGTERM));
   EXPECT_FALSE(is_crash(SIGSEGV << 8));
