@@ -32,6 +32,8 @@ Micros time_of(const Event& event) {
   if (const auto* p = std::get_if<Perform>(&event)) return p->now;
   if (const auto* d = std::get_if<Drop>(&event)) return d->now;
   if (const auto* w = std::get_if<WriteBack>(&event)) return w->now;
+  if (const auto* p = std::get_if<Pin>(&event)) return p->now;
+  if (const auto* u = std::get_if<Unpin>(&event)) return u->now;
   if (const auto* t = std::get_if<Tick>(&event)) return t->now;
   if (const auto* t = std::get_if<Resumed>(&event)) return t->now;
   return 0;
@@ -114,6 +116,10 @@ void Coherence::step(const Event& event, Actions& out) {
   if (std::holds_alternative<Tick>(event)) s.armed = 0;
   if (const auto* resumed = std::get_if<Resumed>(&event)) {
     s.note_resumed(resumed->page);
+  } else if (const auto* pin = std::get_if<Pin>(&event)) {
+    s.pin(pin->page, pin->until);
+  } else if (const auto* unpin = std::get_if<Unpin>(&event)) {
+    s.unpin(unpin->page);
   } else if (s.config.protocol == Protocol::migrate) {
     migrate_step(s, event, out);
   } else {
@@ -127,6 +133,7 @@ View Coherence::view(Page page) const {
   const Local& l = s.locals[page];
   View v{.here = s.here(page), .asked = s.asked(page) != Access::none, .home = s.home(page), .seq = l.seq};
   for (std::uint16_t w = l.waiters; w != 0; w = s.next_waiter[w - 1U]) ++v.waiting;
+  v.pins = s.pins_of(page);
   if (!s.is_home(page)) return v;
   const Directory& d = s.directory[page];
   v.copies = d.copies;
@@ -165,6 +172,9 @@ std::uint64_t Coherence::digest() const {
   std::uint64_t sum = 0;  // order does not matter here
   for (const Recent& r : s.recent) {
     if (r.until > s.now) sum += mix(r.page, r.site);
+  }
+  for (std::size_t i = 0; i < s.pin_count; ++i) {
+    sum += mix(s.pinned[i].page, std::uint64_t{s.pinned[i].count} << 1U | std::uint64_t{s.pinned[i].until > s.now});
   }
   return mix(hash, sum);
 }

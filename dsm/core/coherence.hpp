@@ -27,6 +27,7 @@ struct Config {
   Protocol protocol = Protocol::msi;
   std::uint16_t waiters = max_waiters;  // application threads that may be blocked at one time
   std::uint16_t requests = 1024;    // wants from other nodes that may be queued here at one time
+  std::uint16_t pins = 0;           // pages that may be pinned at one time
   // A granted page must serve the instruction that asked before it leaves: while somebody else wants it, it stays at
   // least this long (microseconds). 0: never held.
   Micros hold = 100;
@@ -46,6 +47,7 @@ struct View {
   std::uint64_t copies = 0;  // other nodes that hold a readable copy; at the home only
   std::uint32_t waiting = 0; // this node's threads waiting for the page
   std::uint32_t queued = 0;  // requests queued at the home
+  std::uint32_t pins = 0;    // Pin events that no Unpin has followed
   Seq seq = 0;               // the last grant installed here
 };
 

@@ -1,6 +1,9 @@
 // A granted page stays until the instruction that asked for it has had its turn: when, for how long, and not for ever.
 #include <gtest/gtest.h>
 
+#include <initializer_list>
+#include <string>
+
 #include "dsm/core/explorer_talk.hpp"
 
 namespace {
@@ -36,7 +39,7 @@ TEST(CoherenceHold, AGrantedPageStaysForAMoment) {
 }
 
 TEST(CoherenceHold, NobodyGivesUpAPageInItsMoment) {
-  for (const dsm::core::Node node : {0, 1}) {
+  for (const auto node : std::initializer_list<dsm::core::Node>{0, 1}) {
     for (const Protocol protocol : {Protocol::migrate, Protocol::msi}) {
       Talk talk(2, protocol, 100);
       talk.at(1000);
@@ -152,6 +155,57 @@ TEST(CoherenceHold, AThreadThatNeverRunsDoesNotKeepThePage) {
   talk.tick(1, 6000);
   talk.settle();
   EXPECT_EQ(talk.core(2).view(0).here, write);
+}
+
+TEST(CoherencePin, APinnedPageStaysUntilItIsUnpinned) {
+  for (const auto node : std::initializer_list<dsm::core::Node>{0, 1}) {
+    for (const Protocol protocol : {Protocol::migrate, Protocol::msi}) {
+      Talk talk(3, protocol);
+      talk.at(1000);
+      has(talk, node, 0, write);
+      talk.pin(node, 0, 1'000'000);
+      talk.pin(node, 0, 500'000);  // by another thread
+      talk.fault(2, 0, write);
+      talk.settle();
+      talk.drop(node, 0);
+      talk.write_back(node, 0);
+      talk.tick(node, 500'000);
+      talk.unpin(node, 0);
+      EXPECT_EQ(talk.core(node).view(0).here, write);
+      (void)talk.text();
+      talk.unpin(node, 0);
+      EXPECT_EQ(talk.text(), std::to_string(node) + ": unpins p0\n     timer 500000\n") << "somebody waits: at once";
+      talk.tick(node, 500'000);
+      talk.settle();
+      EXPECT_EQ(talk.core(2).view(0).here, write);
+      talk.unpin(node, 0);  // one too many does no harm
+      EXPECT_EQ(talk.core(node).view(0).pins, 0U);
+    }
+  }
+}
+
+TEST(CoherencePin, NotForEver) {
+  Talk talk(2, Protocol::msi);
+  talk.at(1000);
+  has(talk, 1, 0, read);
+  talk.pin(1, 0, 9000);
+  talk.fault(0, 0, write);
+  talk.settle();
+  EXPECT_EQ(talk.core(1).view(0).here, read);
+  talk.tick(1, 9000);
+  talk.settle();
+  EXPECT_EQ(talk.core(0).view(0).here, write);
+}
+
+TEST(CoherencePin, OnlyWhatIsHereAndAsManyAsThereIsRoomFor) {
+  Talk talk(1, Protocol::msi);  // 4 pages, of which 2 may be pinned
+  talk.pin(0, 0, 9000);
+  EXPECT_EQ(talk.core(0).view(0).pins, 0U);
+  for (dsm::core::Page page = 0; page < 3; ++page) {
+    has(talk, 0, page, write);
+    talk.pin(0, page, 9000);
+    EXPECT_EQ(talk.core(0).view(page).pins, page < 2 ? 1U : 0U);
+  }
 }
 
 // An instruction that touches two pages: the first is kept while the second is fetched.

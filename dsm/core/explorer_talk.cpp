@@ -21,6 +21,7 @@ Talk::Talk(std::uint8_t nodes, Protocol protocol, Micros hold, Page pages, Micro
                                .protocol = protocol,
                                .waiters = 4,
                                .requests = 8,
+                               .pins = 2,
                                .hold = hold,
                                .absence = absence});
   }
@@ -66,6 +67,11 @@ void Talk::write_back(Node at, Page page) { step(at, WriteBack{.page = page, .no
 void Talk::lose(Node at, Node who) { step(at, PeerLost{who}, "loses " + std::to_string(who)); }
 
 void Talk::resume(Node at, Page page) { step(at, Resumed{.page = page, .now = now_}, "runs on, to " + about(page)); }
+
+void Talk::pin(Node at, Page page, Micros until) {
+  step(at, Pin{.page = page, .until = until, .now = now_}, "pins " + about(page));
+}
+void Talk::unpin(Node at, Page page) { step(at, Unpin{.page = page, .now = now_}, "unpins " + about(page)); }
 
 void Talk::tick(Node at, Micros now) {
   now_ = now;

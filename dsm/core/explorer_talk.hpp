@@ -33,6 +33,8 @@ class Talk {
   void write_back(Node at, Page page);
   void tick(Node at, Micros now);
   void resume(Node at, Page page);
+  void pin(Node at, Page page, Micros until);
+  void unpin(Node at, Page page);
   void lose(Node at, Node who);
   void say(Node from, Node to, Lane lane, const Message& msg);  // an invented message
 

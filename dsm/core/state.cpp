@@ -13,7 +13,10 @@ State::State(const Config& c)
       requests(std::size_t{c.requests} + c.waiters),
       atomics(requests.size()),
       performing(c.waiters),
-      revokes(std::size_t{c.waiters} + 64) {
+      // Each page has one at most: pages that threads here wait for, that are in their moment (recent), that are pinned.
+      // So there is room for one of each, and none of them goes for want of it.
+      revokes(std::size_t{c.waiters} + 64 + c.pins),
+      pinned(c.pins) {
   for (std::size_t i = 0; i + 1 < requests.size(); ++i) requests[i].next = static_cast<std::uint16_t>(i + 2);
   free_request = 1;
 }
@@ -90,6 +93,9 @@ Micros State::held_until(Page page) const {
   for (const Recent& r : recent) {
     if (r.page == page) until = std::max(until, r.until);
   }
+  for (std::size_t i = 0; i < pin_count; ++i) {
+    if (pinned[i].page == page) until = std::max(until, pinned[i].until);
+  }
   return until;
 }
 
@@ -135,6 +141,32 @@ void State::note_resumed(Page page) {
   for (Recent& r : recent) {
     if (r.page == page) r.until = std::min(r.until, now + config.hold);
   }
+}
+
+void State::pin(Page page, Micros until) {
+  if (here(page) == Access::none) return;
+  std::size_t i = 0;
+  while (i < pin_count && pinned[i].page != page) ++i;
+  if (i == pinned.size()) return;
+  if (i == pin_count) pinned[pin_count++] = Pinned{.page = page};
+  ++pinned[i].count;
+  pinned[i].until = std::max(pinned[i].until, until);
+}
+
+// If somebody waits for the page, arm() asks for a Tick at once.
+void State::unpin(Page page) {
+  for (std::size_t i = 0; i < pin_count; ++i) {
+    if (pinned[i].page != page) continue;
+    if (--pinned[i].count == 0) pinned[i] = std::exchange(pinned[--pin_count], Pinned{});
+    return;
+  }
+}
+
+std::uint32_t State::pins_of(Page page) const {
+  for (std::size_t i = 0; i < pin_count; ++i) {
+    if (pinned[i].page == page) return pinned[i].count;
+  }
+  return 0;
 }
 
 void give_up(State& s, const Revoke& revoke, Actions& out) {

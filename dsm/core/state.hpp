@@ -76,6 +76,13 @@ struct Recent {
   Micros until = 0;  // 0: no entry
 };
 
+// What a system call is using, or another thread's.
+struct Pinned {
+  Page page = 0;
+  std::uint32_t count = 0;
+  Micros until = 0;
+};
+
 struct State {
   explicit State(const Config& config);
 
@@ -95,6 +102,8 @@ struct State {
   std::size_t revoke_count = 0;
   std::array<Recent, 64> recent{};
   std::size_t recent_next = 0;
+  std::vector<Pinned> pinned;  // the first `pin_count` count
+  std::size_t pin_count = 0;
 
   [[nodiscard]] Node home(Page page) const { return static_cast<Node>(page % config.nodes); }
   [[nodiscard]] bool is_home(Page page) const { return home(page) == config.self; }
@@ -123,7 +132,7 @@ struct State {
   [[nodiscard]] std::uint64_t copies_in_the_way(Page page);
 
   // ---- revoking, now or later ----
-  // Until when the page must stay because an instruction here has not had its turn; 0 or past: it may go.
+  // Until when the page must stay, because an instruction here has not had its turn or it is pinned; 0 or past: it may go.
   [[nodiscard]] Micros held_until(Page page) const;
   [[nodiscard]] bool held(Page page) const { return held_until(page) > now; }
   [[nodiscard]] Revoke* pending(Page page);
@@ -136,6 +145,9 @@ struct State {
   void note_fault(Site site, Page page);
   void note_grant(Page page, Site site);
   void note_resumed(Page page);
+  void pin(Page page, Micros until);
+  void unpin(Page page);
+  [[nodiscard]] std::uint32_t pins_of(Page page) const;
   // Asks for a Tick when the next deferred revocation is due, unless that has been asked for.
   void arm(Actions& out);
 };

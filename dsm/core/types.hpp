@@ -23,6 +23,7 @@ using Site = std::uint64_t;    // names a (thread, instruction); 0 is "unknown";
 
 inline constexpr std::size_t max_ranks = 64;
 inline constexpr std::size_t max_waiters = 256;
+inline constexpr std::size_t max_pins = 256;  // pages that a node keeps pinned at one time
 
 enum class Access : std::uint8_t { none, read, write };  // also the protection of the page in the application's view
 
@@ -93,9 +94,13 @@ struct Received { Node from; Lane lane; Message msg; Micros now = 0; };
 struct Tick { Micros now; };
 // A thread that was woken for this page is about to run its instruction: its turn begins now. Only with Config::absence.
 struct Resumed { Page page; Micros now; };
+// Keep a page that is here until `until`, or Unpin: whoever wants it waits. Pins of one page are counted, and it stays for
+// the longest. Ignored if the page is not here, or Config::pins pages are pinned already: View::pins tells.
+struct Pin { Page page; Micros until; Micros now = 0; };
+struct Unpin { Page page; Micros now = 0; };  // ignored if the page is not pinned
 struct PeerLost { Node who; };
 
-using Event = std::variant<Fault, Perform, Prefetch, Drop, WriteBack, Received, Tick, Resumed, PeerLost>;
+using Event = std::variant<Fault, Perform, Prefetch, Drop, WriteBack, Received, Tick, Resumed, Pin, Unpin, PeerLost>;
 
 // ---- what the node must then do ---------------------------------------------------------------------------------------
 

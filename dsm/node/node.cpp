@@ -27,6 +27,7 @@ core::Config core_config(const net::Mesh& mesh, const Node::Options& options, st
                       .pages = static_cast<core::Page>(options.pages),
                       .protocol = options.protocol,
                       .requests = static_cast<std::uint16_t>(ranks * core::max_waiters),  // all threads of all others
+                      .pins = core::max_pins,
                       .hold = options.hold,
                       .absence = 500 * options.hold};
 }

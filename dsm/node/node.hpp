@@ -71,6 +71,11 @@ class Node final : public pager::FaultSink {
   // Makes the page accessible to this thread's next try. All signals are blocked. async-signal-safe: yes.
   void on_fault(core::Page page, core::Access want, core::Site site) noexcept override;
 
+  // `count` pages from `first` on are here, and stay until unpin, but no longer than a second after they all were: 0.
+  // ENOMEM: this rank has pinned too many pages (core::max_pins). EAGAIN: they were not all here within a second.
+  int pin(core::Page first, std::size_t count, core::Access access) noexcept;
+  void unpin(core::Page first, std::size_t count) noexcept;
+
   // All return 0 or an errno. Those that wait, or ask another rank: EAGAIN, if too many threads of this rank wait already.
   int acquire(core::Key lock) noexcept;      // EDEADLK: held by this thread; ENOLCK: no room for another lock
   int try_acquire(core::Key lock) noexcept;  // and EBUSY: somebody holds it, or waits for it
@@ -191,7 +196,12 @@ class Node final : public pager::FaultSink {
     send_off(errand);
   }
   void do_calls(Errand& errand) noexcept;
+  // Takes a place, asks for the page, and waits until it has been here.
+  void fetch(Errand& errand, core::Page page, core::Access want, core::Site site) noexcept;
   void resume(Errand& errand, core::Page page, core::Access want) noexcept;
+  void use(core::Page page) noexcept;  // under lock_
+  // pages that stay (pin.cpp)
+  int pin_page(core::Page page, core::Access access, core::Micros late) noexcept;
   void await_answer(core::Node peer, Errand& errand) noexcept;
   [[noreturn]] void stuck() noexcept;  // a peer is lost: wait to be ended
 

@@ -25,6 +25,13 @@ void Node::on_fault(core::Page page, core::Access want, core::Site site) noexcep
   publisher_.begin_wait(RankState::fault, page);
   Errand errand;
   errand.in_handler = true;
+  fetch(errand, page, want, site);
+  publisher_.end_wait();
+  resume(errand, page, want);
+  leave_place(errand);
+}
+
+void Node::fetch(Errand& errand, core::Page page, core::Access want, core::Site site) noexcept {
   if (!take_place(errand, For::fault)) stuck();
   begin(errand, [&] {
     Seat& seat = seats_[errand.self];
@@ -34,9 +41,6 @@ void Node::on_fault(core::Page page, core::Access want, core::Site site) noexcep
     carry_out(errand);
   });
   see_through(errand);
-  publisher_.end_wait();
-  resume(errand, page, want);
-  leave_place(errand);
 }
 
 // ---- an atomic operation where the page is ----
@@ -63,14 +67,19 @@ std::uint64_t Node::perform(core::Page page, const core::Atomic& atomic) noexcep
 void Node::resume(Errand& errand, core::Page page, core::Access want) noexcept {
   lock_.lock();
   if (access_[page] >= want) {
-    for_each_seat([&](Seat& seat) {
-      if (seat.page == page) seat.asking = false;  // its grant was not wasted: we are here to use it
-    });
+    use(page);
     core_.step(core::Resumed{page, now_us()}, actions_);
     carry_out(errand);
   }
   lock_.unlock();
   send_off(errand);
+}
+
+// The page's grant was not wasted: somebody is here to use it.
+void Node::use(core::Page page) noexcept {
+  for_each_seat([&](Seat& seat) {
+    if (seat.page == page) seat.asking = false;
+  });
 }
 
 // ---- what all who wait have in common ----

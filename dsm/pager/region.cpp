@@ -1,9 +1,12 @@
 #include "dsm/pager/region.hpp"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 #include <system_error>
 
@@ -34,7 +37,26 @@ void say(std::initializer_list<std::string_view> words) noexcept {
 }
 
 Region::Region(std::size_t bytes, std::size_t page_bytes, std::size_t own)
-    : size(bytes), page_size(page_bytes), views(map_views(bytes, page_bytes, own)) {}
+    : size(bytes), page_size(page_bytes), views(map_views(bytes, page_bytes, own)),
+      reserved(nullptr, views.application.size() / page_bytes, PROT_READ | PROT_WRITE,
+               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, "the table of the pages that have memory") {}
+
+// Two threads may come here for one page: the second asks for what is there.
+void Region::reserve_now(core::Page page) const noexcept {
+  const int before = errno;
+  int result = 0;
+  do {
+    result = ::fallocate(views.memory.get(), 0, static_cast<off_t>(page * page_size), static_cast<off_t>(page_size));
+  } while (result == -1 && errno == EINTR);
+  if (result == -1) {
+    say(
+        {"dsm: no memory for one more page of the shared region (fallocate: ", strerrorname_np(errno),
+         "); use a machine with more, or more hosts"});
+    std::abort();
+  }
+  errno = before;
+  std::atomic_ref<char>(reserved.data()[page]).store(1, std::memory_order_relaxed);
+}
 
 bool Region::missed_in_child(const siginfo_t& info) const noexcept {
   if (info.si_code != SEGV_MAPERR || !views.application.contains(info.si_addr)) return false;

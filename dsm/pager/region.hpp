@@ -1,10 +1,11 @@
 // dsm/pager/region.hpp - what every pager stands on: one memory with two views, counted in pages.
 //
-// Used by the pagers and nobody else. Thread-safe: nothing changes after construction. async-signal-safe: yes, all but
+// Used by the pagers and nobody else. Thread-safe: yes. async-signal-safe: yes, all but
 // construction and destruction.
 #pragma once
 #include <signal.h>
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -28,6 +29,7 @@ struct Region {
   const std::size_t size;  // of what the application is told of; the views have more if there are pages of our own
   const std::size_t page_size;
   const ipc::TwoViews views;
+  const ipc::Mapping reserved;  // by page: 1 if it has memory
 
   [[nodiscard]] std::size_t pages() const noexcept { return views.application.size() / page_size; }  // in the views
   [[nodiscard]] core::Page page_of(const void* address) const noexcept {
@@ -38,10 +40,22 @@ struct Region {
     return views.application.contains(address) && page_of(address) != size / page_size;
   }
   [[nodiscard]] char* at(core::Page page) const noexcept { return views.application.data() + page * page_size; }
-  [[nodiscard]] char* frame(core::Page page) const noexcept { return views.alias.data() + page * page_size; }
+  // There is memory for it from then on: before a page is received or opened, it must have its frame.
+  [[nodiscard]] char* frame(core::Page page) const noexcept {
+    reserve(page);
+    return views.alias.data() + page * page_size;
+  }
+  // Gives the page memory, once. If there is none, says so and ends the process: to be told that by a signal in the middle
+  // of an instruction (SIGBUS), or by a system call (EFAULT), would be to be told nothing.
+  void reserve(core::Page page) const noexcept {
+    if (std::atomic_ref<char>(reserved.data()[page]).load(std::memory_order_relaxed) == 0) reserve_now(page);
+  }
 
   // Whether the SIGSEGV comes from a hole where the region was: fork does not hand it down. If so, says it on stderr.
   [[nodiscard]] bool missed_in_child(const siginfo_t& info) const noexcept;
+
+ private:
+  void reserve_now(core::Page page) const noexcept;
 };
 
 }  // namespace dsm::pager

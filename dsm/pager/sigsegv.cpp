@@ -97,6 +97,7 @@ char* SigsegvPager::frame(core::Page page) const noexcept { return impl_->region
 
 void SigsegvPager::protect(core::Page page, core::Access allow) noexcept {
   constexpr int protections[] = {PROT_NONE, PROT_READ, PROT_READ | PROT_WRITE};
+  if (allow != core::Access::none) impl_->region.reserve(page);
   // Never more than the kernel allows: the two-fault rule would take a read for a write.
   impl_->allow(page).store(static_cast<char>(core::Access::none));
   const int error = ipc::protect(impl_->region.at(page), page_size(), protections[static_cast<int>(allow)]);

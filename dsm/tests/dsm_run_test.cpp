@@ -181,6 +181,11 @@ TEST(Pager, ACheckerboardWrittenByTwoRanksStaysWithinTheKernelsLimit) {
   EXPECT_NE(r.out.find("checkerboard: every other one of 68000 pages"), std::string::npos) << text(r);
 }
 
+TEST_P(Protocols, ReadIntoPinnedPagesNeverFailsThoughOtherRanksWantThem) {
+  const Ended r = dsm("3", {"dsm_stress", "pin", "--rounds", std::to_string(100 * runs(1))});
+  ASSERT_EQ(r.code(), 0) << text(r);
+}
+
 // ---- how a job fails ------------------------------------------------------------------------------------------------
 
 // NAME=value of a process's environment; empty if it has none, or is gone.
@@ -241,6 +246,13 @@ TEST(Failure, AWildPointerIsNamedAndEndsTheJobWith139) {
   const Ended r = run(job({}, {"dsm_stress", "wild"}));
   EXPECT_EQ(r.code(), 139) << text(r);
   EXPECT_TRUE(has_line(r.err, {"rank 3 (localhost)", "SIGSEGV"})) << text(r);
+}
+
+TEST(Failure, NoMemoryForAPageIsNamedAndEndsTheJobWith134) {
+  const Ended r = run(job({"-n", "2", "--size", "1M"}, {"dsm_stress", "no-memory"}));
+  EXPECT_EQ(r.code(), 134) << text(r);
+  EXPECT_TRUE(has_line(r.err, {"[Proc 1 ", "dsm: no memory for one more page", "ENOSPC"})) << text(r);
+  EXPECT_TRUE(has_line(r.err, {"rank 1 (localhost)", "SIGABRT"})) << text(r);
 }
 
 TEST(Failure, LeavingWithoutFinalizeIsNamed) {

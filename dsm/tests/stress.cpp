@@ -222,6 +222,8 @@ constexpr Test tests[] = {
     {"heap-full", stress::heap_full},
     {"heap-misuse", stress::heap_misuse},
     {"checkerboard", stress::checkerboard},
+    {"pin", stress::pin},
+    {"no-memory", stress::no_memory},
     // one rank that misbehaves
     {"wild", [](const Options&) { return wild(); }},
     {"leave", [](const Options&) { return leave(); }},

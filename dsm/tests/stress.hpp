@@ -52,5 +52,7 @@ bool heap_named(const Options& o);
 bool heap_full(const Options& o);
 bool heap_misuse(const Options& o);
 bool checkerboard(const Options& o);  // stress_pager.cpp
+bool pin(const Options& o);
+bool no_memory(const Options& o);
 
 }  // namespace stress

@@ -1,14 +1,37 @@
 // dsm_stress checkerboard: every other page of a long stretch is touched, which makes a mapping of each (vm.max_map_count).
+// dsm_stress pin: system calls into pages that another rank writes all the time.
+// dsm_stress no-memory: a rank finds no memory for one more page.
 //
 //   $ build/bin/dsmexec -n 2 --size 1G machine_file dsm_stress checkerboard --pages 200000
+//   $ build/bin/dsmexec -n 3 machine_file dsm_stress pin --rounds 2000
 #include <dsm/dsm.h>
+#include <fcntl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstring>
 #include <fstream>
 #include <limits>
 #include <string>
+#include <vector>
 
 #include "dsm/tests/stress.hpp"
+
+namespace {
+
+std::atomic<bool> no_memory_left{false};
+
+}  // namespace
+
+// In front of the C library's: memory is out when the program says so.
+extern "C" int fallocate(int fd, int mode, off_t offset, off_t length) {
+  if (!no_memory_left.load()) return static_cast<int>(::syscall(SYS_fallocate, fd, mode, offset, length));
+  errno = ENOSPC;
+  return -1;
+}
 
 namespace stress {
 
@@ -81,6 +104,62 @@ bool checkerboard(const Options& o) {
   std::printf("checkerboard: every other one of %zu pages, at most %llu mappings\n", o.pages,
               static_cast<unsigned long long>(board.most()));
   return ok;
+}
+
+namespace {
+
+constexpr std::size_t pin_bytes = 3 * 4096 + 100;  // on four pages or five: of different homes
+
+// Once: pins the range, has the kernel fill it with `with`, and looks whether it is still so.
+bool fill_pinned(char* range, int file, char with) {
+  if (dsm_pin(range, pin_bytes, 1) != 0) return std::perror("pin: dsm_pin"), false;
+  bool ok = ::pread(file, range, pin_bytes, 0) == static_cast<ssize_t>(pin_bytes);
+  if (!ok) std::perror("pin: pread into a pinned range");
+  std::memset(range, with, pin_bytes);  // no fault either: nothing takes the pages away
+  for (std::size_t i = 0; i < pin_bytes; ++i) {
+    if (range[i] == with) continue;
+    std::fprintf(stderr, "pin: another rank has written byte %zu of a pinned range\n", i);
+    ok = false;
+    break;
+  }
+  if (dsm_unpin(range, pin_bytes) != 0) return std::perror("pin: dsm_unpin"), false;
+  return ok;
+}
+
+}  // namespace
+
+// Ranks 0 and 1 pin one range, in which they meet, and read(2) into it; all others write there meanwhile.
+bool pin(const Options& o) {
+  char* const range = shared<char>(8 * dsm_page_size()) + dsm_page_size() / 2;
+  auto* const done = shared<std::atomic<int>>(dsm_page_size() / sizeof(std::atomic<int>));
+  const int file = ::open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+  bool ok = true;
+  dsm_barrier();
+  if (DSM_NODE_ID < 2) {
+    for (std::uint64_t i = 0; ok && i < o.rounds; ++i)
+      ok = fill_pinned(range, file, static_cast<char>(DSM_NODE_ID + 1));
+    done->fetch_add(1);
+  } else {
+    while (done->load() < 2) {
+      for (std::size_t i = 0; i < pin_bytes; i += 1024) reinterpret_cast<volatile char&>(range[i]) = 9;
+    }
+  }
+  ::close(file);
+  dsm_barrier();
+  std::printf("pin: %llu times\n", static_cast<unsigned long long>(o.rounds));
+  return ok;
+}
+
+// The last rank has no memory for the page that it touches.
+bool no_memory(const Options&) {
+  char* const pages = shared<char>(64 * dsm_page_size());
+  dsm_barrier();
+  if (DSM_NODE_ID == DSM_NODE_NUM - 1) {
+    no_memory_left.store(true);
+    for (std::size_t i = 0; i < 64; ++i) pages[i * dsm_page_size()] = 1;
+  }
+  dsm_barrier();
+  return true;
 }
 
 }  // namespace stress

@@ -145,6 +145,20 @@ enum dsm_op { DSM_SUM, DSM_PROD, DSM_MIN, DSM_MAX };
 int dsm_reduce_f64(int root, const double *in, double *out, size_t n, enum dsm_op op);
 int dsm_reduce_i64(int root, const int64_t *in, int64_t *out, size_t n, enum dsm_op op);
 
+/* ---- Pages for a system call ----
+ *
+ * Under the pager sigsegv only instructions bring pages here: a system call that is given a page of the region that is not
+ * here, or not writable, as read(2) into it is, fails with EFAULT. dsm_pin fetches the pages of [p, p+n), for writing if
+ * `write` is not 0, else for reading, and keeps them here until dsm_unpin of the same range; other ranks that want them wait
+ * meanwhile. But not for ever: dsm_pin has a second to fetch them (then EAGAIN; none is pinned), and from its return on they
+ * are kept for at least one second and at most two. At most 256 pages of a rank can be pinned at one time (1 MiB in pages
+ * of 4 KiB): ENOMEM. EINVAL: n is 0, or not all of it lies in the region. Pins are counted: threads may pin the same pages,
+ * and each dsm_pin needs its dsm_unpin, also if its time has passed. Ranks that pin the same pages do so one after the
+ * other, for whoever pins takes pages in ascending order and keeps those it has; whoever pins a second range while it keeps
+ * a first one may have to wait for the end of another's time. */
+int dsm_pin(void *p, size_t n, int write);
+int dsm_unpin(void *p, size_t n);
+
 /* What this rank has done since dsm_init. Counts unless a unit is named. */
 struct dsm_stats {
   uint64_t read_faults;   /* faults by reading a page that was not here */
