@@ -182,7 +182,7 @@ TEST(Pager, ACheckerboardWrittenByTwoRanksStaysWithinTheKernelsLimit) {
 }
 
 TEST_P(Protocols, ReadIntoPinnedPagesNeverFailsThoughOtherRanksWantThem) {
-  const Ended r = dsm("3", {"dsm_stress", "pin", "--rounds", std::to_string(100 * runs(1))});
+  const Ended r = dsm("3", {"dsm_stress", "pin", "--rounds", std::to_string(runs(4))});
   ASSERT_EQ(r.code(), 0) << text(r);
 }
 
