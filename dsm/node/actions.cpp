@@ -21,11 +21,11 @@ namespace {
 // Perhaps on the service thread, while a thread of the program holds stderr's lock: so not by stdio.
 [[noreturn]] void end_for(const core::Differ& differ) noexcept {
   std::array<char, 200> line{};
-  const int length =
-      std::snprintf(line.data(), line.size(),
-                    "dsm: ranks %d and %d have called dsm_alloc, dsm_broadcast or dsm_reduce with different arguments; all ranks must "
-                    "call them alike\n",
-                    differ.one, differ.other);
+  const int length = std::snprintf(line.data(), line.size(),
+                                   "dsm: ranks %d and %d have called dsm_alloc, dsm_broadcast or dsm_reduce with "
+                                   "different arguments; all ranks must "
+                                   "call them alike\n",
+                                   differ.one, differ.other);
   [[maybe_unused]] const ssize_t written = ::write(STDERR_FILENO, line.data(), static_cast<std::size_t>(length));
   std::abort();
 }
@@ -33,11 +33,11 @@ namespace {
 }  // namespace
 
 void Node::carry_out(Errand& errand) noexcept {
-  perform(errand);
+  carry_out_step(errand);
   if (borders_ > borders_max_) shed(errand);
 }
 
-void Node::perform(Errand& errand) noexcept {
+void Node::carry_out_step(Errand& errand) noexcept {
   for (const core::Action& action : actions_) {
     if (const auto* send_action = std::get_if<core::Send>(&action)) {
       core::Message m = send_action->msg;

@@ -1,4 +1,4 @@
-// The C API of <dsm/dsm.h>: one job per process, made by dsm_init and unmade by dsm_finalize. (Its locks: api_sync.cpp; its allocators: api_heap.cpp.)
+// The C API of <dsm/dsm.h>: one job per process, made by dsm_init and unmade by dsm_finalize. (The rest of it: api_*.cpp.)
 #include <dsm/dsm.h>
 #include <pthread.h>
 #include <unistd.h>

@@ -75,7 +75,7 @@ bool Node::give_up(Page page, Errand& errand) noexcept {
     port.sending.unlock();
     if (room) core_.step(core::WriteBack{page, now_us()}, actions_);
   }
-  perform(errand);
+  carry_out_step(errand);
   return access_[page] == Access::none;
 }
 

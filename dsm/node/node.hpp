@@ -207,7 +207,7 @@ class Node final : public pager::FaultSink {
 
   // actions (actions.cpp); under lock_
   void carry_out(Errand& errand) noexcept;  // and then sheds pages, if there are too many runs
-  void perform(Errand& errand) noexcept;
+  void carry_out_step(Errand& errand) noexcept;
   void carry_out_sync(Errand& errand) noexcept;
   void send(core::Node to, core::Lane lane, bool request, const net::FrameHeader& header, const void* body,
             Errand& errand) noexcept;
