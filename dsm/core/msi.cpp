@@ -90,13 +90,9 @@ void serve_on(State& s, Page page, Lane own_lane, Actions& out) {
     if (must_wait(s, page, r, own_lane, out)) return;
     if (r.is_atomic()) {
       perform_here(s, page, out);
-      continue;
-    }
-    s.pop(page);
-    if (r.want == Access::read) {
-      grant_read(s, page, r, out);
     } else {
-      grant_write(s, page, r, out);
+      s.pop(page);
+      r.want == Access::read ? grant_read(s, page, r, out) : grant_write(s, page, r, out);
     }
   }
 }
