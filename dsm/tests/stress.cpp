@@ -274,7 +274,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "dsm_stress: %s; see --help\n", e.what());
     return 2;
   }
-  if (dsm_init(argc, argv) == nullptr) return 1;
+  o.region = dsm_init(argc, argv);
+  if (o.region == nullptr) return 1;
   const bool ok = run(o);
   std::fflush(stdout);
   dsm_finalize();

@@ -18,6 +18,7 @@ struct Options {
   unsigned seed = 1;
   std::string how;       // which misuse (heap_misuse)
   std::size_t pages = 200'000;  // of the checkerboard
+  char* region = nullptr;  // its base
   bool migrate = false;  // the job's protocol, as the caller says it (messages)
 };
 

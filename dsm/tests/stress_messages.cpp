@@ -46,43 +46,25 @@ struct Count {
   Word messages, segments;
 };
 
-// What this process has sent to other ranks, as the kernel counts: segments with data, and bytes.
-struct Sent {
-  Word segments = 0, bytes = 0;
-};
-Sent sent_says_kernel() {
-  Sent sum;
+// Segments with data that this process has sent to other ranks.
+Word segments_sent() {
+  Word sum = 0;
   DIR* const folder = ::opendir("/proc/self/fd");
   while (const dirent* const entry = ::readdir(folder)) {
     const int fd = std::atoi(entry->d_name);
     tcp_info info{};
     socklen_t size = sizeof info;
     if (::getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &size) == -1 || leads_to_the_coordinator(fd)) continue;
-    sum.segments += info.tcpi_data_segs_out;
-    sum.bytes += info.tcpi_bytes_sent;
+    sum += info.tcpi_data_segs_out;
   }
   ::closedir(folder);
   return sum;
 }
 
-struct dsm_stats sent_says_libdsm() {
+Word messages_sent() {
   struct dsm_stats stats {};
   dsm_stats(&stats);
-  return stats;
-}
-
-// Bytes that the kernel has sent and libdsm does not count: the handshakes. Less, while a message is counted and not sent.
-Word other_bytes() {
-  const Word counted = sent_says_libdsm().bytes_out;
-  return sent_says_kernel().bytes - counted;
-}
-
-// The counts when all that has been counted is sent; for who has heard in a barrier that nobody sends any more.
-Count when_all_is_sent(Word other) {
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
-  while (other_bytes() != other && std::chrono::steady_clock::now() < deadline) {
-  }
-  return {sent_says_libdsm().messages, sent_says_kernel().segments};
+  return stats.messages;
 }
 
 // What this rank has sent since `begin`. A message is counted when it is put into its connection's queue, and the thread
@@ -91,7 +73,7 @@ Count sent_since(const Count& begin) {
   Count now{};
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(5);
   do {
-    now = {sent_says_libdsm().messages - begin.messages, sent_says_kernel().segments - begin.segments};
+    now = {messages_sent() - begin.messages, segments_sent() - begin.segments};
   } while (now.segments < now.messages && std::chrono::steady_clock::now() < deadline);
   return now;
 }
@@ -159,12 +141,11 @@ bool messages(const Options& o) {
     std::fprintf(stderr, "messages: it is made for %d ranks\n", ranks);
     return false;
   }
-  const Word other = other_bytes();              // nobody asks anybody for anything yet
-  const auto pages = shared<char[4096]>(ranks);  // from the beginning of the region: page p lives at rank p
-  auto* const sent = shared<Count[64]>(ranks);
-  dsm_barrier();
-  const Count begin = when_all_is_sent(other);
-  const auto list = steps(pages[0], 4);
+  // Nobody is asked for anything before all have begun to count; dsm_alloc would ask. So the region is used as it is: page p
+  // lives at rank p, and behind the pages of the steps is what was counted.
+  const Count begin{messages_sent(), segments_sent()};
+  auto* const sent = reinterpret_cast<Count(*)[64]>(o.region + ranks * dsm_page_size());
+  const auto list = steps(o.region, 4);
   bool ok = true;
   std::vector<Count> mine;  // after each step
   for (const Step& step : list) {
