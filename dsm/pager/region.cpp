@@ -1,6 +1,7 @@
 #include "dsm/pager/region.hpp"
 
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -37,7 +38,9 @@ void say(std::initializer_list<std::string_view> words) noexcept {
 }
 
 Region::Region(std::size_t bytes, std::size_t page_bytes, std::size_t own)
-    : size(bytes), page_size(page_bytes), views(map_views(bytes, page_bytes, own)),
+    : size(bytes),
+      page_size(page_bytes),
+      views(map_views(bytes, page_bytes, own)),
       reserved(nullptr, views.application.size() / page_bytes, PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, "the table of the pages that have memory") {}
 
@@ -46,16 +49,25 @@ void Region::reserve_now(core::Page page) const noexcept {
   const int before = errno;
   int result = 0;
   do {
-    result = ::fallocate(views.memory.get(), 0, static_cast<off_t>(page * page_size), static_cast<off_t>(page_size));
+    result = populate(page);
   } while (result == -1 && errno == EINTR);
   if (result == -1) {
-    say(
-        {"dsm: no memory for one more page of the shared region (fallocate: ", strerrorname_np(errno),
+    say({"dsm: no memory for one more page of the shared region (", strerrorname_np(errno),
          "); use a machine with more, or more hosts"});
     std::abort();
   }
   errno = before;
   std::atomic_ref<char>(reserved.data()[page]).store(1, std::memory_order_relaxed);
+}
+
+// Through the alias: its entry in the page table comes with the frame, and saves the fault that the page's first use would
+// be. So this costs next to nothing, where fallocate(2), which makes the frame alone, costs 2 us of a read miss.
+int Region::populate(core::Page page) const noexcept {
+  constexpr int populate_write = 23;  // MADV_POPULATE_WRITE, since Linux 5.14
+  const std::size_t offset = page * page_size;
+  if (::madvise(views.alias.data() + offset, page_size, populate_write) == 0) return 0;
+  if (errno != EINVAL) return -1;
+  return ::fallocate(views.memory.get(), 0, static_cast<off_t>(offset), static_cast<off_t>(page_size));
 }
 
 bool Region::missed_in_child(const siginfo_t& info) const noexcept {

@@ -56,6 +56,7 @@ struct Region {
 
  private:
   void reserve_now(core::Page page) const noexcept;
+  [[nodiscard]] int populate(core::Page page) const noexcept;  // 0, or -1 and errno
 };
 
 }  // namespace dsm::pager

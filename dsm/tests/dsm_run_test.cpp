@@ -251,7 +251,7 @@ TEST(Failure, AWildPointerIsNamedAndEndsTheJobWith139) {
 TEST(Failure, NoMemoryForAPageIsNamedAndEndsTheJobWith134) {
   const Ended r = run(job({"-n", "2", "--size", "1M"}, {"dsm_stress", "no-memory"}));
   EXPECT_EQ(r.code(), 134) << text(r);
-  EXPECT_TRUE(has_line(r.err, {"[Proc 1 ", "dsm: no memory for one more page", "ENOSPC"})) << text(r);
+  EXPECT_TRUE(has_line(r.err, {"[Proc 1 ", "dsm: no memory for one more page", "ENOMEM"})) << text(r);
   EXPECT_TRUE(has_line(r.err, {"rank 1 (localhost)", "SIGABRT"})) << text(r);
 }
 

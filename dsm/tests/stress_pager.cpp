@@ -28,9 +28,12 @@ std::atomic<bool> no_memory_left{false};
 }  // namespace
 
 // In front of the C library's: memory is out when the program says so.
-extern "C" int fallocate(int fd, int mode, off_t offset, off_t length) {
-  if (!no_memory_left.load()) return static_cast<int>(::syscall(SYS_fallocate, fd, mode, offset, length));
-  errno = ENOSPC;
+extern "C" int madvise(void* address, std::size_t length, int advice) noexcept {
+  constexpr int populate_write = 23;  // MADV_POPULATE_WRITE
+  if (advice != populate_write || !no_memory_left.load()) {
+    return static_cast<int>(::syscall(SYS_madvise, address, length, advice));
+  }
+  errno = ENOMEM;
   return -1;
 }
 
