@@ -145,10 +145,11 @@ TEST(Node, ABarrierSeparatesWhatCameBeforeFromWhatComesAfter) {
 }
 
 // More runs than the pager bears, all the time: two threads of each rank write two pages in three, and read others; pages of
-// their own rank and of others. The slack is what a rank may be seen to have in the middle of a step.
-TEST_P(BothProtocols, RunsOfProtectionStayWithinTheBudgetAndNothingIsLost) {
+// their own rank and of others. How far a rank goes over its budget meanwhile depends on how fast the others take back their
+// pages; but once they are quiet, each of its steps brings it nearer.
+TEST_P(BothProtocols, RunsOfProtectionComeBackIntoTheBudgetAndNothingIsLost) {
   constexpr core::Page pages = 600;
-  constexpr std::size_t runs_max = 40, slack = 10;
+  constexpr std::size_t runs_max = 40, one_step = 2;
   FakeCluster cluster(3, pages, GetParam(), 2, 0, runs_max);
   for (int round = 0; round < 3; ++round) {
     cluster.everywhere(
@@ -156,14 +157,16 @@ TEST_P(BothProtocols, RunsOfProtectionStayWithinTheBudgetAndNothingIsLost) {
           for (core::Page page = static_cast<core::Page>(thread); page < pages; page += 3) {
             rank.touch(page, Access::write, [](char* bytes) { increment(bytes, 1); });
             if (page % 2 == 0) (void)value_at(rank, (page * 7 + 1) % pages, 1);
-            if (page % 50 == thread) {
-              EXPECT_LE(rank.pager->runs(), runs_max + slack);
-            }
           }
         },
         2);
   }
-  for (std::size_t i = 0; i < cluster.size(); ++i) EXPECT_LE(cluster[i].pager->runs(), runs_max + slack);
+  for (std::size_t i = 0; i < cluster.size(); ++i) {
+    for (core::Page step = 0; cluster[i].pager->runs() > runs_max + one_step && step < 5000; ++step) {
+      (void)value_at(cluster[i], step * 7 % pages);
+    }
+    EXPECT_LE(cluster[i].pager->runs(), runs_max + one_step);
+  }
   for (core::Page page = 0; page < pages; ++page) {
     EXPECT_EQ(value_at(cluster[1], page, 1), page % 3 == 2 ? 0U : 9U) << page;
   }
