@@ -138,7 +138,8 @@ class Others {
 };
 
 struct Totals {
-  Samples values, limits_remote, limits_local;
+  Samples values, limits_remote, limits_local;  // the running block's are at the end
+  Samples ratios;                               // of each block
   std::uint64_t messages = 0;
 };
 
@@ -197,6 +198,14 @@ void limit_block(Limits& limits, const std::string& figure, Totals& totals) {
       limits.measure(figure == "write_miss" ? Limits::What::write_fault : Limits::What::read_fault));
 }
 
+// The machine's speed changes from one tenth of a second to the next: only what was measured side by side is compared.
+double ratio_of_last_block(const Totals& totals, std::size_t samples) {
+  const auto last = [&](const Samples& all) {
+    return all.empty() ? 0 : median(Samples(all.end() - static_cast<std::ptrdiff_t>(samples), all.end()));
+  };
+  return last(totals.values) / (last(totals.limits_remote) + last(totals.limits_local));
+}
+
 Figure measure(const Task& task, const Layout& layout, Limits& limits) {
   const Others others(layout);
   Totals totals;
@@ -208,11 +217,13 @@ Figure measure(const Task& task, const Layout& layout, Limits& limits) {
       miss_block(layout, others, task.figure == "write_miss", 1000 + block * 10ULL, totals);
     }
     limit_block(limits, task.figure, totals);
+    totals.ratios.push_back(ratio_of_last_block(totals, layout.pattern().count));
     if (block == 0) totals = {};
   }
   others.end();
-  Figure figure{task.figure, task.regime, "us", median(totals.values), 0, totals.values.size(), 0};
+  Figure figure{task.figure, task.regime, "us", median(totals.values), 0, 0, totals.values.size(), 0};
   figure.limit = median(totals.limits_remote) + median(totals.limits_local);
+  figure.ratio = median(totals.ratios);
   figure.messages = static_cast<double>(totals.messages) / static_cast<double>(figure.n);
   return figure;
 }

@@ -10,7 +10,7 @@ struct Task {
   std::string regime;         // goes into the result
   int cpu_home = 0;           // where rank 0 runs, and rank 2 if there is one
   int cpu_here = 0;           // where rank 1 runs
-  unsigned blocks = 40;       // of samples; each is followed by a block of the limit's
+  unsigned blocks = 160;      // of samples; each is followed by a block of the limit's
   unsigned block_size = 256;  // samples
 };
 

@@ -9,7 +9,7 @@ namespace {
 
 nlohmann::ordered_json to_value(const Figure& figure) {
   return {{"name", figure.name},   {"regime", figure.regime}, {"unit", figure.unit}, {"value", figure.value},
-          {"limit", figure.limit}, {"ratio", figure.ratio()}, {"n", figure.n},       {"messages", figure.messages}};
+          {"limit", figure.limit}, {"ratio", figure.ratio}, {"n", figure.n},       {"messages", figure.messages}};
 }
 
 }  // namespace
@@ -24,6 +24,7 @@ Figure from_json(const std::string& text) {
   value.at("unit").get_to(figure.unit);
   value.at("value").get_to(figure.value);
   value.at("limit").get_to(figure.limit);
+  value.at("ratio").get_to(figure.ratio);
   value.at("n").get_to(figure.n);
   value.at("messages").get_to(figure.messages);
   return figure;
@@ -36,7 +37,7 @@ std::string header() {
 
 std::string row(const Figure& f) {
   return fmt::format("{:<12} {:<10} {:>7.2f} {} {:>7.2f} {} {:>6.2f} {:>8} {:>9.2f}", f.name, f.regime, f.value, f.unit,
-                     f.limit, f.unit, f.ratio(), f.n, f.messages);
+                     f.limit, f.unit, f.ratio, f.n, f.messages);
 }
 
 std::string file(const std::vector<Figure>& figures) {

@@ -6,17 +6,17 @@
 
 namespace bench {
 
-// `value` and `limit` are medians of `n` samples each, taken in turns in the same run with the same pinning.
+// `value` and `limit` are medians of `n` samples each, taken in turns, block by block, in the same run with the same
+// pinning. `ratio` is the median of the blocks' own ratios: a machine that is slower for a while is so for both.
 struct Figure {
   std::string name;    // "read_miss"
   std::string regime;  // "one_core", "two_cores"
   std::string unit;    // "us"
   double value = 0;
   double limit = 0;
+  double ratio = 0;
   std::uint64_t n = 0;
   double messages = 0;  // sent by all ranks for each sample
-
-  [[nodiscard]] double ratio() const { return limit > 0 ? value / limit : 0; }
 };
 
 // One line of JSON, as a rank tells its figure. Throws nlohmann::json::exception if the text is none.

@@ -7,7 +7,7 @@
 namespace bench {
 namespace {
 
-const Figure figure{"read_miss", "one_core", "us", 30, 20, 1000, 2};
+const Figure figure{"read_miss", "one_core", "us", 30, 20, 1.25, 1000, 2};
 
 TEST(Report, a_figure_survives_its_journey_from_the_rank) {
   const Figure back = from_json(to_json(figure));
@@ -16,6 +16,7 @@ TEST(Report, a_figure_survives_its_journey_from_the_rank) {
   EXPECT_EQ(back.unit, "us");
   EXPECT_EQ(back.value, 30);
   EXPECT_EQ(back.limit, 20);
+  EXPECT_EQ(back.ratio, 1.25);
   EXPECT_EQ(back.n, 1000U);
   EXPECT_EQ(back.messages, 2);
 }
@@ -23,7 +24,7 @@ TEST(Report, a_figure_survives_its_journey_from_the_rank) {
 TEST(Report, the_file_has_every_figure_with_its_ratio) {
   const auto value = nlohmann::json::parse(file({figure, figure}));
   ASSERT_EQ(value.at("figures").size(), 2U);
-  EXPECT_DOUBLE_EQ(value["figures"][0].at("ratio").get<double>(), 1.5);
+  EXPECT_DOUBLE_EQ(value["figures"][0].at("ratio").get<double>(), 1.25);
   EXPECT_EQ(value["figures"][0].size(), 8U);
 }
 
@@ -34,7 +35,7 @@ TEST(Report, what_is_no_figure_is_refused) {
 
 TEST(Report, the_columns_stand_under_their_names) {
   EXPECT_EQ(header(), "figure       regime          value      limit  ratio  samples  messages");
-  EXPECT_EQ(row(figure), "read_miss    one_core     30.00 us   20.00 us   1.50     1000      2.00");
+  EXPECT_EQ(row(figure), "read_miss    one_core     30.00 us   20.00 us   1.25     1000      2.00");
 }
 
 }  // namespace
