@@ -16,6 +16,9 @@ void Counts::add(const Counts& other) {
   steps_of_longest = std::max(steps_of_longest, other.steps_of_longest);
   nodes_of_largest = std::max(nodes_of_largest, other.nodes_of_largest);
   instructions += other.instructions;
+  atomics += other.atomics;
+  refused += other.refused;
+  missed += other.missed;
   faults += other.faults;
   retries += other.retries;
   messages += other.messages;
@@ -97,11 +100,12 @@ std::string text(const Counts& c) {
   const auto line = [](std::uint64_t n, const char* what) { return std::to_string(n) + " " + what; };
   return line(c.schedules, "schedules, ") + line(c.steps, "steps (the longest walk ") +
          std::to_string(c.steps_of_longest) + "), up to " + line(c.nodes_of_largest, "nodes\n") +
-         line(c.instructions, "instructions, ") + line(c.faults, "faults, ") +
-         line(c.retries, "pages gone again before use, ") + line(c.ticks, "ticks\n") + line(c.messages, "messages, ") +
-         line(c.overtaken, "overtook another, ") + line(c.discarded, "grants thrown away\n") +
-         line(c.dropped, "copies dropped, ") + line(c.written_back, "pages written back, ") +
-         line(c.nodes_lost, "nodes lost");
+         line(c.instructions, "instructions (") + line(c.atomics, "atomic operations, of which ") +
+         line(c.refused, "compared in vain; ") + line(c.missed, "questions came too late)\n") +
+         line(c.faults, "faults, ") + line(c.retries, "pages gone again before use, ") + line(c.ticks, "ticks\n") +
+         line(c.messages, "messages, ") + line(c.overtaken, "overtook another, ") +
+         line(c.discarded, "grants thrown away\n") + line(c.dropped, "copies dropped, ") +
+         line(c.written_back, "pages written back, ") + line(c.nodes_lost, "nodes lost");
 }
 
 }  // namespace dsm::core::simulator

@@ -2,7 +2,8 @@
 //
 // Where the explorer walks every interleaving of a small world, the simulator walks one of each of very many larger ones:
 // 2 to 6 nodes, now and then up to 64; up to 3 threads each; a few pages of different homes; straight-line programs of
-// reads, writes, read-modify-writes and instructions that touch two pages. All of it is drawn from one number, the seed.
+// reads, writes, read-modify-writes, instructions that touch two pages, and atomic operations that are done where the page
+// is (Perform). All of it is drawn from one number, the seed.
 // What may happen in what order is the driver's contract (dsm/node/node.hpp): a node takes no event while it has actions to
 // carry out, but its threads run on, between any two actions; each connection delivers in order, and overtakes every other.
 //
@@ -15,8 +16,9 @@
 //
 // Checked in every step: a read sees the value that was written there last, in the one order in which all accesses are
 // performed (that is sequential consistency: this order is the same for all, and keeps each program's order); nobody may
-// read a page whose bytes are not all so; one writer or many readers; nobody is woken before the page is open; no Abort but
-// for a lost peer. At the end: every program is done (or its node has heard of the loss), nothing is queued or half done
+// read a page whose bytes are not all so; one writer or many readers; an atomic operation is one read and write in that
+// order, done once, while nobody else may touch the page, and who asked is told what it found; nobody is woken before the
+// page is open; no Abort but for a lost peer. At the end: every program is done (or its node has heard of the loss), nothing is queued or half done
 // at any home, and no write is lost. A walk that takes more than `steps_max` steps is a failure, too.
 //
 // Used by dsm_sim, simulator_test and the runs of the seeded bugs. The same seed gives the same walk on every machine.
@@ -39,6 +41,9 @@ struct Counts {
   std::uint64_t steps_of_longest = 0;
   std::uint64_t nodes_of_largest = 0;
   std::uint64_t instructions = 0;  // performed
+  std::uint64_t atomics = 0;       // operations done where the page was,
+  std::uint64_t refused = 0;       // and those of them that found another value than they expected
+  std::uint64_t missed = 0;        // questions to an owner who had sent the page home
   std::uint64_t faults = 0;
   std::uint64_t retries = 0;  // times that a woken thread found its page gone again, or not open enough
   std::uint64_t messages = 0;

@@ -11,16 +11,11 @@ namespace {
 
 using Kind = Message::Kind;
 
-bool is_answer(const Message& msg) {
-  return msg.kind != Kind::write_back && !is_question(msg.kind);
-}
-
-std::string node_name(Node node) { return "node " + std::to_string(node); }
-std::string page_name(Page page) { return "p" + std::to_string(page); }
+bool is_answer(const Message& msg) { return msg.kind != Kind::write_back && !is_question(msg.kind); }
 
 std::string text_of(const Frame& frame) {
   std::string out;
-  for (const std::uint32_t word : frame) out += " " + std::to_string(word);
+  for (const std::uint64_t word : frame) out += " " + std::to_string(word);
   return out;
 }
 
@@ -48,13 +43,15 @@ void World::run_thread(unsigned index) {
   Thread& thread = threads_[index];
   const Node node = thread.program->node;
   if (thread.state == Thread::State::faulted) return fault(index);
+  if (thread.state == Thread::State::told) return told(index);
   if (thread.state == Thread::State::woken) {
     thread.state = Thread::State::running;
     if (scenario_.absence == 0) return;
     say(node, [&] { return "thread " + std::to_string(thread.waiter) + " runs on, to " + page_name(thread.page); });
     return step(node, Resumed{.page = thread.page, .now = now(ranks_[node])});
   }
-  const Instruction& instruction = thread.program->code[thread.next];
+  const Instruction& instruction = thread.instruction();
+  if (instruction.atomic != Atomic::Kind::none) return ask(index);
   for (unsigned i = 0; i < instruction.touches; ++i) {
     const Touch& touch = instruction.touch[i];
     if (ranks_[node].allow[touch.page] >= touch.need()) continue;
@@ -74,12 +71,12 @@ void World::run_thread(unsigned index) {
 void World::perform(unsigned index) {
   Thread& thread = threads_[index];
   const Node node = thread.program->node;
-  const Instruction& instruction = thread.program->code[thread.next];
+  const Instruction& instruction = thread.instruction();
   for (unsigned i = 0; i < instruction.touches; ++i) {
     const Touch& touch = instruction.touch[i];
-    std::uint32_t& here = ranks_[node].frame[touch.page][touch.word];
-    std::uint32_t& last = truth_[touch.page][touch.word];
-    const std::uint32_t found = here, expected = last;
+    std::uint64_t& here = ranks_[node].frame[touch.page][touch.word];
+    std::uint64_t& last = truth_[touch.page][touch.word];
+    const std::uint64_t found = here, expected = last;
     if (touch.writes) last = here = ++last_value_;
     say(node, [&] {
       const std::string words = "thread " + std::to_string(thread.waiter) + ": " + text(touch);
@@ -178,7 +175,7 @@ void World::deliver(std::size_t index) {
 }
 
 void World::send(Node node, const Send& action) {
-  const Message& msg = action.msg;
+  Message msg = action.msg;
   if (action.to >= scenario_.nodes || action.to == node || action.lane > scenario_.call_lanes)
     return fail(node_name(node) + " sends where no connection is: " + explorer::text(Action{action}));
   const bool answer = is_answer(msg);
@@ -188,6 +185,11 @@ void World::send(Node node, const Send& action) {
       return fail(node_name(node) + " asks on a call lane that nobody holds: " + explorer::text(Action{action}));
     ++threads_[asker].owed;
   }
+  if (msg.kind == Kind::performed && msg.atomic.state == Atomic::State::asked) {
+    msg.atomic.value = perform_now(node, msg.page, msg.atomic);
+    msg.atomic.state = Atomic::State::done;
+  }
+  if (msg.atomic.state == Atomic::State::missed) ++counts_.missed;
   ++counts_.messages;
   if (ranks_[action.to].dead) return;
   flights_.push_back({.from = node,
@@ -215,6 +217,8 @@ void World::act(Node node) {
     protect(node, *p);
   } else if (const auto* w = std::get_if<Wake>(&action)) {
     wake(node, *w);
+  } else if (const auto* d = std::get_if<Performed>(&action)) {
+    performed(node, *d);
   } else if (const auto* t = std::get_if<Timer>(&action)) {
     rank.ticking = true;
     rank.tick_at = t->at;
@@ -248,7 +252,8 @@ void World::wake(Node node, const Wake& action) {
   if (action.who >= rank.threads) return wrong(", which is none");
   Thread& thread = threads_[rank.first_thread + action.who];
   if (thread.state == Thread::State::stuck) return;
-  if (thread.state != Thread::State::blocked) return wrong(", which does not wait");
+  if (thread.state != Thread::State::blocked || thread.atomic.kind != Atomic::Kind::none)
+    return wrong(", which does not wait");
   thread.state = Thread::State::woken;
   thread.again = true;
   for (std::size_t i = rank.carried_out; i < rank.todo.size(); ++i) {

@@ -11,6 +11,8 @@ struct Taste {
   std::uint32_t writes = 0;     // of 8 touches
   std::uint32_t two_pages = 0;  // of 8 instructions
   std::uint32_t hot = 0;        // of 8 touches, those of the first page
+  std::uint32_t atomics = 0;    // of 8 instructions; most are additions, or most are comparisons
+  bool compares = false;
 };
 
 Touch draw_touch(Random& random, const std::vector<Page>& pages, const Taste& taste) {
@@ -26,6 +28,11 @@ Touch draw_touch(Random& random, const std::vector<Page>& pages, const Taste& ta
 Instruction draw_instruction(Random& random, const std::vector<Page>& pages, const Taste& taste) {
   Instruction instruction;
   instruction.touch[0] = draw_touch(random, pages, taste);
+  if (random.below(8) < taste.atomics) {
+    const bool usual = !random.one_in(4);
+    instruction.atomic = taste.compares == usual ? Atomic::Kind::compare_swap : Atomic::Kind::add;
+    return instruction;
+  }
   if (pages.size() == 1 || random.below(8) >= taste.two_pages) return instruction;
   do {
     instruction.touch[1] = draw_touch(random, pages, taste);
@@ -47,10 +54,13 @@ std::vector<Page> draw_pages(Random& random, std::uint8_t nodes) {
 
 void draw_programs(Random& random, Scenario& s, std::uint32_t quarrel) {
   const bool crowd = s.nodes > 6;
-  const std::uint32_t threads_max = crowd ? 1 : random.between(1, 3);
+  s.threads_max = crowd ? 1 : random.between(1, 3);
   const std::uint32_t length_max = crowd ? 3 : random.any(std::array<std::uint32_t, 6>{2, 4, 8, 8, 12, 30});
-  const Taste taste{
-      .writes = random.between(1, 7), .two_pages = random.one_in(2) ? 0 : random.between(1, 4), .hot = random.below(8)};
+  const Taste taste{.writes = random.between(1, 7),
+                    .two_pages = random.one_in(2) ? 0 : random.between(1, 4),
+                    .hot = random.below(8),
+                    .atomics = random.one_in(2) ? 0 : random.between(1, 6),
+                    .compares = random.one_in(2)};
   Taste simple = taste;
   simple.two_pages = 0;
   const std::uint32_t most = s.pace == 0 ? std::max(1U, quarrel - 1) : quarrel;  // in lockstep, luck does not help
@@ -58,7 +68,7 @@ void draw_programs(Random& random, Scenario& s, std::uint32_t quarrel) {
   const std::uint32_t quarrelling = std::min<std::uint32_t>(s.nodes, random.between(1, most));
   for (Node node = 0; node < s.nodes; ++node) {
     const bool quarrels = (node + 0U + s.nodes - first) % s.nodes < quarrelling;
-    for (std::uint32_t thread = random.between(1, threads_max); thread > 0; --thread) {
+    for (std::uint32_t thread = random.between(1, s.threads_max); thread > 0; --thread) {
       Program program{.node = node, .code = {}};
       for (std::uint32_t i = random.between(1, length_max); i > 0; --i) {
         program.code.push_back(draw_instruction(random, s.pages, quarrels ? taste : simple));

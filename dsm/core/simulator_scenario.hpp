@@ -35,7 +35,7 @@ class Random {
 };
 
 inline constexpr unsigned page_words = 4;  // enough that nodes write to one page without writing to one word
-using Frame = std::array<std::uint32_t, page_words>;
+using Frame = std::array<std::uint64_t, page_words>;
 
 struct Touch {
   Page page = 0;
@@ -48,6 +48,7 @@ struct Touch {
 struct Instruction {
   std::array<Touch, 2> touch{};
   std::uint8_t touches = 1;
+  Atomic::Kind atomic{};  // if of a kind: no instruction but a call, which asks the core to do this to the first word
 };
 
 struct Program {
@@ -69,11 +70,14 @@ struct Scenario {
   std::uint32_t extra_weight = 1;  // how soon they come
   std::uint64_t death = 0;         // the step in which node `victim` is lost; 0: none is
   Node victim = 0;
+  std::uint32_t threads_max = 1;  // of a node
   std::vector<Program> programs;  // those of a node stand together
 };
 
 [[nodiscard]] Scenario draw(Random& random, const Limits& limits);
 [[nodiscard]] std::string text(const Scenario& scenario);
 [[nodiscard]] std::string text(const Touch& touch);
+[[nodiscard]] inline std::string node_name(Node node) { return "node " + std::to_string(node); }
+[[nodiscard]] inline std::string page_name(Page page) { return "p" + std::to_string(page); }
 
 }  // namespace dsm::core::simulator

@@ -36,6 +36,9 @@ TEST(Simulator, EverythingHappens) {
     EXPECT_GT(counts.nodes_of_largest, 6U);
     EXPECT_GT(counts.retries, 100U);
     EXPECT_GT(counts.overtaken, 100U);
+    EXPECT_GT(counts.atomics, 1000U);
+    EXPECT_GT(counts.refused, 100U);
+    EXPECT_GT(counts.missed, 10U);
     EXPECT_GT(counts.ticks, 100U);
     EXPECT_GT(counts.written_back, 10U);
     EXPECT_GT(counts.nodes_lost, 10U);

@@ -24,15 +24,17 @@ World::World(const Scenario& scenario, Random& random, std::string* trace)
       threads_[thread].waiter = static_cast<Waiter>(thread - first);
       ++thread;
     }
-    // Room for just what can come: full pools are refused by the core, and the driver makes them large enough.
-    Coherence core(Config{.self = n,
-                          .nodes = scenario.nodes,
-                          .pages = pages,
-                          .protocol = scenario.protocol,
-                          .waiters = static_cast<std::uint16_t>(thread - first),
-                          .requests = static_cast<std::uint16_t>(scenario.nodes * scenario.pages.size()),
-                          .hold = scenario.hold,
-                          .absence = scenario.absence});
+    // Room for just what can come: full pools are refused by the core, and the driver makes them large enough. The number
+    // of waiters is the same for all, as it is there: a node believes no other that names a higher one.
+    Coherence core(
+        Config{.self = n,
+               .nodes = scenario.nodes,
+               .pages = pages,
+               .protocol = scenario.protocol,
+               .waiters = static_cast<std::uint16_t>(scenario.threads_max),
+               .requests = static_cast<std::uint16_t>(scenario.nodes * scenario.pages.size() + threads_.size()),
+               .hold = scenario.hold,
+               .absence = scenario.absence});
     ranks_.push_back({.core = std::move(core),
                       .allow = std::vector<Access>(pages),
                       .frame = std::vector<Frame>(pages),
@@ -88,11 +90,13 @@ bool World::can_step(const Thread& thread) const {
   const Rank& rank = rank_of(thread);
   switch (thread.state) {
     case Thread::State::running:
-      return !thread.done();
+      return !thread.done() && (thread.instruction().atomic == Atomic::Kind::none || rank.free());
     case Thread::State::faulted:
       return rank.free();
     case Thread::State::woken:
       return thread.owed == 0 && (scenario_.absence == 0 || rank.free());
+    case Thread::State::told:
+      return thread.owed == 0;
     case Thread::State::blocked:
     case Thread::State::stuck:
       break;

@@ -29,6 +29,7 @@ class World {
       faulted,  // caught by the protection; waits for its node's lock
       blocked,  // the core has been told
       woken,    // will run the instruction again
+      told,     // its atomic operation has been done
       stuck,    // its node has lost a peer, or is lost itself
     };
     const Program* program = nullptr;
@@ -39,7 +40,11 @@ class World {
     Waiter waiter = 0;
     unsigned owed = 0;   // answers that it still has to read from its call lane; until then it does not run on
     bool again = false;  // it has been woken for this instruction
+    Atomic atomic{};     // what it has asked for, until it is told. All that are asked for differ
+    bool performed = false;
+    std::uint64_t found = 0;  // if performed: the word's last value before
     [[nodiscard]] bool done() const { return next == program->code.size(); }
+    [[nodiscard]] const Instruction& instruction() const { return program->code[next]; }
   };
 
   struct Rank {
@@ -97,6 +102,7 @@ class World {
   void run_thread(unsigned index);
   void perform(unsigned index);
   void fault(unsigned index);
+  void told(unsigned index);
   [[nodiscard]] Lane take_lane(Rank& rank, unsigned thread);
   void extra();
   void kill();
@@ -105,6 +111,11 @@ class World {
   void protect(Node node, const Protect& action);
   void wake(Node node, const Wake& action);
   void abort(Node node, const Abort& action);
+
+  // ---- atomic operations (simulator_atomic.cpp) ----
+  void ask(unsigned index);
+  [[nodiscard]] std::uint64_t perform_now(Node node, Page page, const Atomic& atomic);
+  void performed(Node node, const Performed& action);
 
   // ---- at the end ----
   void check_end();
@@ -134,7 +145,7 @@ class World {
   std::uint64_t look_ = 0;
   std::vector<std::uint64_t> stalled_;  // by connection: up to this step
   std::uint64_t salt_ = 0;              // who is fast and who is slow, for a while
-  std::uint32_t last_value_ = 0;        // every write writes another
+  std::uint64_t last_value_ = 0;        // every write writes another
   std::uint32_t extras_left_ = 0;
   Micros clock_ = 0;
   Actions actions_;
