@@ -25,6 +25,8 @@ void Counts::add(const Counts& other) {
   overtaken += other.overtaken;
   dropped += other.dropped;
   written_back += other.written_back;
+  pinned += other.pinned;
+  waited_for_pins += other.waited_for_pins;
   discarded += other.discarded;
   ticks += other.ticks;
   nodes_lost += other.nodes_lost;
@@ -105,7 +107,8 @@ std::string text(const Counts& c) {
          line(c.faults, "faults, ") + line(c.retries, "pages gone again before use, ") + line(c.ticks, "ticks\n") +
          line(c.messages, "messages, ") + line(c.overtaken, "overtook another, ") +
          line(c.discarded, "grants thrown away\n") + line(c.dropped, "copies dropped, ") +
-         line(c.written_back, "pages written back, ") + line(c.nodes_lost, "nodes lost");
+         line(c.written_back, "pages written back, ") + line(c.pinned, "pinned (and wanted by others ") +
+         line(c.waited_for_pins, "times), ") + line(c.nodes_lost, "nodes lost");
 }
 
 }  // namespace dsm::core::simulator

@@ -13,13 +13,15 @@
 //   a prefetched grant that was revoked before it came;
 //   in some worlds a whole node: from then on it does nothing, what it has sent arrives up to some message of each
 //   connection, and each other node hears PeerLost sooner or later.
+// What stays, in some worlds, is a page that was pinned (Pin), until it is unpinned or its time has come.
 //
 // Checked in every step: a read sees the value that was written there last, in the one order in which all accesses are
 // performed (that is sequential consistency: this order is the same for all, and keeps each program's order); nobody may
 // read a page whose bytes are not all so; one writer or many readers; an atomic operation is one read and write in that
-// order, done once, while nobody else may touch the page, and who asked is told what it found; nobody is woken before the
-// page is open; no Abort but for a lost peer. At the end: every program is done (or its node has heard of the loss), nothing is queued or half done
-// at any home, and no write is lost. A walk that takes more than `steps_max` steps is a failure, too.
+// order, done once, while nobody else may touch the page, and who asked is told what it found; a pinned page does not go;
+// nobody is woken before the page is open; no Abort but for a lost peer. At the end: every program is done (or its node has
+// heard of the loss), nothing is queued or half done at any home, and no write is lost. A walk that takes more than
+// `steps_max` steps is a failure, too.
 //
 // Used by dsm_sim, simulator_test and the runs of the seeded bugs. The same seed gives the same walk on every machine.
 // Thread-safety: all functions may be called from several threads at once.
@@ -50,7 +52,9 @@ struct Counts {
   std::uint64_t overtaken = 0;  // messages that arrived before an older one between the same two nodes
   std::uint64_t dropped = 0;    // clean copies, and what homes may do with their own pages
   std::uint64_t written_back = 0;
-  std::uint64_t discarded = 0;  // grants that were worth nothing when they came
+  std::uint64_t pinned = 0;           // Pins that were heeded,
+  std::uint64_t waited_for_pins = 0;  // and recalls and invalidations that came while one held
+  std::uint64_t discarded = 0;        // grants that were worth nothing when they came
   std::uint64_t ticks = 0;
   std::uint64_t nodes_lost = 0;
   void add(const Counts& other);

@@ -28,6 +28,7 @@ void World::step(Node node, const Event& event) {
   rank.core.step(event, actions_);
   rank.todo.assign(actions_.begin(), actions_.end());
   rank.carried_out = 0;
+  check_pins(node);
   if (rank.free()) end_step(rank);
 }
 
@@ -167,6 +168,8 @@ void World::deliver(std::size_t index) {
       return fail(node_name(flight.to) + " gets an answer on a call lane on which nobody asks");
     rank.reader = reader;
   }
+  if ((flight.msg.kind == Kind::recall || flight.msg.kind == Kind::invalidate) && is_pinned(rank, flight.msg.page))
+    ++counts_.waited_for_pins;
   step(flight.to, Received{.from = flight.from, .lane = flight.lane, .msg = flight.msg, .now = now(rank)});
   if (flight.msg.kind != Kind::grant || !flight.msg.carries_page) return;
   if (std::none_of(rank.todo.begin(), rank.todo.end(),
@@ -275,54 +278,6 @@ void World::abort(Node node, const Abort& action) {
     if (thread.state == Thread::State::faulted || thread.state == Thread::State::blocked || thread.owed != 0)
       thread.state = Thread::State::stuck;
   }
-}
-
-// ---- what nobody has asked for --------------------------------------------------------------------------------------
-
-void World::extra() {
-  const std::uint32_t kind = random_.below(8);
-  --extras_left_;
-  for (unsigned tries = 0; tries < 4; ++tries) {  // until there is something to give up
-    const auto node = static_cast<Node>(random_.below(scenario_.nodes));
-    const Page page = scenario_.pages[random_.below(static_cast<std::uint32_t>(scenario_.pages.size()))];
-    Rank& rank = ranks_[node];
-    if (rank.dead || !rank.free()) continue;
-    if (kind == 0) {  // too early, or one too many
-      say(node, [] { return "tick, out of turn"; });
-      return step(node, Tick{now(rank)});
-    }
-    if (kind <= 2) {
-      say(node, [&] { return "prefetch " + page_name(page); });
-      return step(node, Prefetch{.page = page, .lane = 0, .now = now(rank)});
-    }
-    if (rank.allow[page] == Access::none) continue;
-    say(node, [&] { return "give up " + page_name(page); });
-    const bool clean = rank.allow[page] == Access::read || rank.core.home(page) == node;
-    step(node, clean ? Event{Drop{page, now(rank)}} : Event{WriteBack{page, now(rank)}});
-    if (!rank.free()) ++(clean ? counts_.dropped : counts_.written_back);
-    return;
-  }
-}
-
-void World::kill() {
-  const Node node = scenario_.victim;
-  say(node, [] { return "is lost"; });
-  counts_.nodes_lost = 1;
-  Rank& rank = ranks_[node];
-  rank.dead = true;
-  rank.ticking = false;
-  rank.todo.clear();
-  rank.carried_out = 0;
-  std::fill(rank.allow.begin(), rank.allow.end(), Access::none);
-  for (unsigned i = rank.first_thread; i < rank.first_thread + rank.threads; ++i)
-    threads_[i].state = Thread::State::stuck;
-  ++look_;  // marks the connections that have come to their end
-  std::erase_if(flights_, [&](const Flight& flight) {
-    if (flight.to == node) return true;
-    if (flight.from != node) return false;
-    if (random_.one_in(4)) seen_[flight.connection] = look_;
-    return seen_[flight.connection] == look_;
-  });
 }
 
 }  // namespace dsm::core::simulator

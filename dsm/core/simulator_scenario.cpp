@@ -89,6 +89,7 @@ Scenario draw(Random& random, const Limits& limits) {
   s.call_lanes = static_cast<Lane>(random.below(3));
   s.hold = random.any(std::array<Micros, 5>{0, 0, 20, 100, 1000});
   s.absence = random.any(std::array<Micros, 4>{0, 0, 5, 500}) * std::max<Micros>(s.hold, 10);
+  s.pins = static_cast<std::uint16_t>(random.below(4));
   s.in_place = random.one_in(2);
   s.pace = random.any(std::array<Micros, 6>{0, 2, 20, 20, 200, 3000});
   s.skew = random.any(std::array<std::uint32_t, 4>{0, 3, 6, 9});
@@ -108,9 +109,9 @@ std::string text(const Scenario& s) {
                     std::to_string(s.programs.size()) + " threads, pages";
   for (const Page page : s.pages) out += " p" + std::to_string(page);
   out += ", " + std::to_string(s.call_lanes) + " call lanes, hold " + std::to_string(s.hold) + ", absence " +
-         std::to_string(s.absence) + ", pace " + std::to_string(s.pace) + ", skew " + std::to_string(s.skew) +
-         ", stalls " + std::to_string(s.stalls) + ", extras " + std::to_string(s.extras) +
-         (s.in_place ? ", received in place" : "");
+         std::to_string(s.absence) + ", pins " + std::to_string(s.pins) + ", pace " + std::to_string(s.pace) +
+         ", skew " + std::to_string(s.skew) + ", stalls " + std::to_string(s.stalls) + ", extras " +
+         std::to_string(s.extras) + (s.in_place ? ", received in place" : "");
   if (s.death != 0) out += ", node " + std::to_string(s.victim) + " lost in step " + std::to_string(s.death);
   return out;
 }

@@ -62,11 +62,12 @@ struct Scenario {
   std::vector<Page> pages;  // those that the programs touch; the region ends behind the last of them
   Lane call_lanes = 1;      // of each node; a thread that finds none free asks on the service lane
   Micros hold = 0, absence = 0;
+  std::uint16_t pins = 0;          // pages that a node may have pinned at one time
   bool in_place = false;           // an answer on a call lane is received into the frame, before the core has seen it
   Micros pace = 0;                 // the clock advances by 0 .. pace in each step
   std::uint32_t skew = 0;          // one connection, node or thread may be up to 2^skew times as fast as another
   std::uint32_t stalls = 0;        // one in so many messages is late, and all behind it on its connection; 0: none
-  std::uint32_t extras = 0;        // Drops, WriteBacks, Prefetches and Ticks that nobody has asked for, at most
+  std::uint32_t extras = 0;        // Drops, WriteBacks, Prefetches, Pins, Unpins and Ticks unasked for, at most
   std::uint32_t extra_weight = 1;  // how soon they come
   std::uint64_t death = 0;         // the step in which node `victim` is lost; 0: none is
   Node victim = 0;

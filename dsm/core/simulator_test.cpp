@@ -41,6 +41,8 @@ TEST(Simulator, EverythingHappens) {
     EXPECT_GT(counts.missed, 10U);
     EXPECT_GT(counts.ticks, 100U);
     EXPECT_GT(counts.written_back, 10U);
+    EXPECT_GT(counts.pinned, 100U);
+    EXPECT_GT(counts.waited_for_pins, 10U);
     EXPECT_GT(counts.nodes_lost, 10U);
     EXPECT_GT(counts.dropped, 10U);
     EXPECT_EQ(counts.discarded > 10, protocol == Protocol::msi);

@@ -47,6 +47,12 @@ class World {
     [[nodiscard]] const Instruction& instruction() const { return program->code[next]; }
   };
 
+  struct Pinned {
+    Page page = 0;
+    std::uint32_t count = 0;  // Pins that no Unpin has followed
+    Micros until = 0;
+  };
+
   struct Rank {
     Coherence core;
     std::vector<Access> allow;    // by page: the application's view, as mprotect was last told
@@ -60,6 +66,7 @@ class World {
     unsigned reader = nobody;  // the thread that has read that message from its call lane, if one has
     bool ticking = false;
     Micros tick_at = 0;
+    std::vector<Pinned> pins;
     Micros clock_offset = 0;  // clocks of different nodes have nothing to do with each other
     unsigned first_thread = 0, threads = 0;
     std::vector<unsigned> lane_holder;  // by call lane: the thread that asked on it last
@@ -104,8 +111,6 @@ class World {
   void fault(unsigned index);
   void told(unsigned index);
   [[nodiscard]] Lane take_lane(Rank& rank, unsigned thread);
-  void extra();
-  void kill();
   void act(Node node);
   void send(Node node, const Send& action);
   void protect(Node node, const Protect& action);
@@ -116,6 +121,17 @@ class World {
   void ask(unsigned index);
   [[nodiscard]] std::uint64_t perform_now(Node node, Page page, const Atomic& atomic);
   void performed(Node node, const Performed& action);
+
+  // ---- what nobody has asked for, and the loss of a node (simulator_extras.cpp) ----
+  void extra();
+  void give_up(Node node, Page page);
+  void pin(Node node, Page page);
+  void unpin(Node node, Page page);
+  [[nodiscard]] static std::vector<Pinned>::iterator pin_of(Rank& rank, Page page);
+  [[nodiscard]] bool is_pinned(const Rank& rank, Page page) const;
+  void check_pin_count(Node node, Page page);
+  void check_pins(Node node);
+  void kill();
 
   // ---- at the end ----
   void check_end();
