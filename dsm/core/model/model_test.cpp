@@ -104,6 +104,7 @@ std::vector<std::string> unreached(const std::string& text) {
 const char* const two_may_touch = "assertion violated .*view\\[0\\]==2.*view\\[0\\]==1";  // the first of check_page()
 const char* const old_bytes = "assertion violated .*frame\\[0\\]==last";                  // and the second
 const char* const bad_message = "assertion violated .*carries";
+const char* const unknown_copy = "assertion violated .*view\\[1\\]==0.*owner==1";  // at the end of init
 const char* const deadlock = "invalid end state";
 const char* const endless_talk = "acceptance cycle";
 
@@ -124,6 +125,7 @@ const std::vector<Case> cases = {
     {"-DOPERATIONS=3", Goal::invariants, "STALE_GRANT_INSTALLED", two_may_touch},
     {"-DOPERATIONS=3", Goal::invariants, "RECALLED_PAGE_FORGOTTEN", old_bytes},
     {"-DOPERATIONS=3", Goal::invariants, "STALE_COPYSET_AFTER_A_DROP", bad_message},
+    {"-DOPERATIONS=3", Goal::invariants, "HOME_DROP_FORGETS_THE_COPIES", unknown_copy},
     {"-DOPERATIONS=3", Goal::invariants, "UNDRAINED_QUEUE", deadlock},
     {"-DOPERATIONS=3 -DTHREADS=2", Goal::invariants, "LOST_SECOND_WAITER", deadlock},
     {"-DOPERATIONS=3", Goal::progress, "DISCARDED_FOR_EVER", endless_talk},
@@ -143,14 +145,14 @@ Walk walk(std::size_t index) {
 
 TEST(Model, OneWriterOrManyReadersWhoSeeTheLastWriteAndNoDeadlock) {
   const Walk all = walk(0);
-  expect_sound(all, 500'000);
+  expect_sound(all, 1'500'000);
   EXPECT_EQ(unreached(all.text), std::vector<std::string>{}) << "the walk has never come here";
   EXPECT_NE(all.text.find("unreached in proctype PeerService"), std::string::npos) << "pan's report has another form";
 }
 
-TEST(Model, EveryFaultIsAnswered) { expect_sound(walk(1), 200'000); }
+TEST(Model, EveryFaultIsAnswered) { expect_sound(walk(1), 400'000); }
 
-TEST(Model, TwoThreadsOfEachNode) { expect_sound(walk(2), 50'000); }
+TEST(Model, TwoThreadsOfEachNode) { expect_sound(walk(2), 100'000); }
 
 class SeededBug : public testing::TestWithParam<std::size_t> {};
 

@@ -17,6 +17,9 @@
 #ifndef DROPS
 #define DROPS 1        /* copies given up in silence */
 #endif
+#ifndef HOME_DROPS
+#define HOME_DROPS 1   /* the home gives up its own access; its frame stays the page */
+#endif
 #ifndef WRITE_BACKS
 #define WRITE_BACKS 1  /* pages sent home unasked */
 #endif
@@ -90,7 +93,7 @@ chan queue = [NODES] of { byte, byte, byte, bool };  /* from, thread, access, ha
 /* ---- what must be true ---- */
 
 byte last;                         /* what any thread has written last */
-byte operations, drops, write_backs;
+byte operations, drops, home_drops, write_backs;
 
 #define writers ((view[0] == WRITE) + (view[1] == WRITE) + (view[2] == WRITE))
 #define readers ((view[0] == READ) + (view[1] == READ) + (view[2] == READ))
@@ -575,6 +578,14 @@ proctype HomeService() {
 end:
   do
   :: carry_out(HOME)
+  :: d_step {                      /* the event Drop: what the home may do with its own page [drop] */
+      at_rest(HOME) && here[HOME] != NONE && asked[HOME] == NONE && home_drops < HOME_DROPS ->
+      home_drops++;
+#ifdef HOME_DROP_FORGETS_THE_COPIES
+      copies = 0;
+#endif
+      allow(HOME, NONE)
+    }
   :: atomic {
       at_rest(HOME) && (said(1, SERVICE) || said(1, QUESTION(0)) || said(1, QUESTION(THREADS - 1)) ||
                         said(2, SERVICE) || said(2, QUESTION(0)) || said(2, QUESTION(THREADS - 1))) ->
