@@ -6,9 +6,9 @@
 //     job.barrier();                                 // now everybody sees what everybody has stored
 //     auto* words = job.find_or_construct<std::vector<dsm::String, dsm::Allocator<dsm::String>>>("words")();
 //
-// Thread-safety: everything may be used by any thread, but what is called collective: all ranks call it, in the same order,
-// one thread of each. async-signal-safe: nothing here (touching the memory is). Errors are std::system_error with the errno
-// that dsm.h names, std::bad_alloc where there is no room, or dsm::Error.
+// Thread-safety: everything may be used by any thread, but what is called collective: all ranks call it, in the same
+// order, one thread of each. async-signal-safe: nothing here (touching the memory is). Errors are std::system_error
+// with the errno that dsm.h names, std::bad_alloc where there is no room, or dsm::Error.
 #ifndef DSM_DSM_HPP
 #define DSM_DSM_HPP
 
@@ -43,11 +43,11 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// Memory of the region for the containers of the standard library: std::map<K, V, std::less<K>, dsm::Allocator<std::pair<
-// const K, V>>>. The region has the same addresses everywhere, so every rank can read them, if the container itself, too,
-// is in the region (Job::find_or_construct). When several change it: under a Mutex. One rank may free what another has made.
-// Not for elements that name something outside the region: pointers to it, references, virtual functions, std::string
-// (String is one that does not).
+// Memory of the region for the containers of the standard library: std::map<K, V, std::less<K>,
+// dsm::Allocator<std::pair<const K, V>>>. The region has the same addresses everywhere, so every rank can read them,
+// if the container itself, too, is in the region (Job::find_or_construct). When several change it: under a Mutex. One
+// rank may free what another has made. Not for elements that name something outside the region: pointers to it,
+// references, virtual functions, std::string (String is one that does not).
 template <class T>
 class Allocator {
  public:
@@ -81,8 +81,8 @@ class Constructor {
  public:
   explicit Constructor(std::string name) : name_(std::move(name)) {}
 
-  // The object: constructed here, if this thread is the first to come, or by another one. Throws what the constructor throws
-  // (then the next to come constructs), std::bad_alloc, and Error if the name is that of something else.
+  // The object: constructed here, if this thread is the first to come, or by another one. Throws what the constructor
+  // throws (then the next to come constructs), std::bad_alloc, and Error if the name is that of something else.
   template <class... Arguments>
   T* operator()(Arguments&&... arguments) {
     static_assert(alignof(T) <= 16, "dsm_named aligns to 16 bytes");
@@ -118,9 +118,9 @@ class Job {
  public:
   // Joins; collective. Throws when the job does not come about: a line on stderr has said why.
   Job(int argc, char** argv) : base_(dsm_init(argc, argv)) { detail::check(base_ == nullptr ? -1 : 0, "dsm_init"); }
-  // Leaves; collective: it waits for all ranks. An exception that ends the scope ends the job instead, with a line on stderr
-  // and abort(): the others would wait for a rank that does not come, and this one for them. A rank that fails on its own
-  // calls std::exit(1) inside the scope; dsmexec then stops the others.
+  // Leaves; collective: it waits for all ranks. An exception that ends the scope ends the job instead, with a line on
+  // stderr and abort(): the others would wait for a rank that does not come, and this one for them. A rank that fails
+  // on its own calls std::exit(1) inside the scope; dsmexec then stops the others.
   ~Job() {
     if (std::uncaught_exceptions() > exceptions_) {
       std::fprintf(stderr,
@@ -137,9 +137,9 @@ class Job {
   [[nodiscard]] int size() const noexcept { return DSM_NODE_NUM; }
   [[nodiscard]] std::size_t page_size() const noexcept { return dsm_page_size(); }  // bytes
 
-  // `count` objects of T in the region, all bytes zero, at the beginning of a page of their own; collective, with the same
-  // count in every rank. Never given back. Throws std::bad_alloc when the region has no room left: in all ranks alike. For
-  // atomic operations on them: std::atomic_ref.
+  // `count` objects of T in the region, all bytes zero, at the beginning of a page of their own; collective, with the
+  // same count in every rank. Never given back. Throws std::bad_alloc when the region has no room left: in all ranks
+  // alike. For atomic operations on them: std::atomic_ref.
   template <class T>
   [[nodiscard]] std::span<T> alloc(std::size_t count) {
     static_assert(std::is_trivially_default_constructible_v<T> && std::is_trivially_destructible_v<T>,
@@ -151,8 +151,9 @@ class Job {
     return {static_cast<T*>(block), count};
   }
 
-  // job.find_or_construct<T>("name")(arguments...): the job's one object of this name (1 to 255 bytes), for any thread of any
-  // rank. The first to come constructs it; whoever comes meanwhile waits. It lives till the job ends: no destructor runs.
+  // job.find_or_construct<T>("name")(arguments...): the job's one object of this name (1 to 255 bytes), for any thread
+  // of any rank. The first to come constructs it; whoever comes meanwhile waits. It lives till the job ends: no
+  // destructor runs.
   template <class T>
   [[nodiscard]] Constructor<T> find_or_construct(std::string name) {
     return Constructor<T>(std::move(name));
@@ -166,9 +167,9 @@ class Job {
   const int exceptions_ = std::uncaught_exceptions();
 };
 
-// A lock, of which the place in the region is the name: put it into memory from Job::alloc or Job::find_or_construct, on its
-// own or as a member. In the region it is free to begin with. It works with std::scoped_lock and std::unique_lock. One thread of one rank holds
-// it; not recursive (EDEADLK).
+// A lock, of which the place in the region is the name: put it into memory from Job::alloc or Job::find_or_construct,
+// on its own or as a member. In the region it is free to begin with. It works with std::scoped_lock and
+// std::unique_lock. One thread of one rank holds it; not recursive (EDEADLK).
 class Mutex {
  public:
   Mutex() = default;
@@ -213,8 +214,8 @@ class ConditionVariable {
   [[maybe_unused]] char place_;  // so that two are at two places
 };
 
-// A semaphore, the same in every rank that opens it by the same name (1 to 255 bytes). The first to open it gives it its
-// value; it lives until the job ends.
+// A semaphore, the same in every rank that opens it by the same name (1 to 255 bytes). The first to open it gives it
+// its value; it lives until the job ends.
 class Semaphore {
  public:
   Semaphore(const std::string& name, unsigned value) : sem_(dsm_sem_open(name.c_str(), value)) {
