@@ -178,7 +178,7 @@ tsan: ## the tests of core, net, node and viewer under ThreadSanitizer, in build
 # ---- verbs: the house ------------------------------------------------------------------------------------------------
 
 # All of the project's C and C++ files, or those named by FILES=.
-FILES ?= $(shell find labs dsm viewer -name '*.cpp' -o -name '*.hpp' -o -name '*.h' | sort)
+FILES ?= $(shell find labs dsm viewer -name '*.cpp' -o -name '*.hpp' -o -name '*.h' -o -name '*.c' | sort)
 
 .PHONY: lint format clean help
 lint: ## clang-tidy and clang-format over all files, or over FILES="..."; changes nothing

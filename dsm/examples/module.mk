@@ -1,4 +1,5 @@
-# Programs to run under dsmexec, each about one idea.
+# Programs to run under dsmexec, each about one idea. (calls_c.c and calls.cpp, an example for each call of the API, are
+# compiled by library_test, as a user would.)
 examples_stand_on := node pager net core telemetry ipc06 ipc04 ipc03 ipc02 ipc01
 examples_link := -lsodium -lboost_program_options
 

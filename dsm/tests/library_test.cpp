@@ -1,22 +1,20 @@
 // What a user of libdsm has: the header, two libraries, a C compiler, dsmexec.
-#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
-#include <sys/wait.h>
 
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
-#include <stdexcept>
 #include <string>
 #include <vector>
 
-#include "ipc/spawn.hpp"
+#include "dsm/tests/library_bench.hpp"
 
 namespace {
 
 namespace fs = std::filesystem;
+using dsm::library::testing::build_folder;
 
 const char* const program = R"(
 #include <dsm/dsm.h>
@@ -140,66 +138,23 @@ int main(int argc, char** argv) {
 }
 )";
 
-fs::path build_folder() { return fs::read_symlink("/proc/self/exe").parent_path().parent_path(); }
-
-std::string text_of(const fs::path& path) {
-  std::ostringstream text;
-  text << std::ifstream(path).rdbuf();
-  return text.str();
-}
-
-// How this build was made, so that a sanitizer's libraries are linked, too.
-std::vector<std::string> sanitizer_flags() {
-  std::istringstream words(text_of(build_folder() / "flags"));
-  std::vector<std::string> found;
-  for (std::string word; words >> word;) {
-    if (word.rfind("-fsanitize=", 0) == 0) found.push_back(word);
-  }
-  return found;
-}
-
-class Library : public testing::Test {
+class Library : public dsm::library::testing::Bench {
  protected:
   void SetUp() override {
-    std::string name = (fs::temp_directory_path() / "dsm-library-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
-    folder_ = name;
+    Bench::SetUp();
     std::ofstream(folder_ / "program.c") << program;
     std::ofstream(folder_ / "machines") << "localhost\nlocalhost\nlocalhost\n";
   }
-  void TearDown() override { fs::remove_all(folder_); }
-
-  // Exit code, or 128 + signal; everything it says is in folder_ / "output".
-  int run(const std::vector<std::string>& arguments) {
-    const ipc::Fd output(::open((folder_ / "output").c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-    const ipc::Fd nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    ipc::SpawnOptions options;
-    options.arguments = arguments;
-    options.standard_input = nothing.get();
-    options.standard_output = options.standard_error = output.get();
-    const pid_t pid = ipc::spawn(options);
-    int status = 0;
-    EXPECT_EQ(::waitpid(pid, &status, 0), pid);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  }
-  [[nodiscard]] std::string output() const { return text_of(folder_ / "output"); }
-
   void compile(const std::vector<std::string>& compiler, const std::vector<std::string>& libraries) {
     std::vector<std::string> command = compiler;
-    command.insert(command.end(), {"-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Werror", "-Idsm/include"});
-    for (const auto& flag : sanitizer_flags()) command.push_back(flag);
     command.insert(command.end(), {"-o", path("program"), path("program.c")});
-    command.insert(command.end(), libraries.begin(), libraries.end());
-    ASSERT_EQ(run(command), 0) << output();
+    Bench::compile(command, libraries);
   }
   void expect_a_working_job() {
     const std::string dsmexec = (build_folder() / "bin/dsmexec").string();
     ASSERT_EQ(run({dsmexec, "--output", "plain", path("machines"), path("program")}), 0) << output();
     EXPECT_EQ(output(), "0\n0\n0\n");
   }
-  [[nodiscard]] std::string path(const char* name) const { return (folder_ / name).string(); }
-
-  fs::path folder_;
 };
 
 TEST_F(Library, a_c_program_runs_on_the_shared_one) {

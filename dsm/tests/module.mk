@@ -26,5 +26,5 @@ $(eval $(call litmus_mutant,acknowledged-copy-kept,dsm/core/state.cpp))
 $(eval $(call litmus_mutant,recalled-page-forgotten,dsm/core/msi.cpp))
 
 # What a user has: the header, the libraries, a compiler.
-$(eval $(call test,library_test,dsm/tests/library_test.cpp,ipc04,,dsmexec))
+$(eval $(call test,library_test,dsm/tests/library_test.cpp dsm/tests/calls_test.cpp,ipc04,,dsmexec))
 $(BUILD)/tests/library_test: | $(LIB)/libdsm.a $(LIB)/libdsm.so $(BIN)/dsmc++

@@ -14,6 +14,8 @@
  * io_uring).
  *
  * The region is sequentially consistent, and any machine instruction within one page is atomic across machines.
+ *
+ * Every call has an example to paste, which the tests run: dsm/examples/calls_c.c.
  */
 #ifndef DSM_DSM_H
 #define DSM_DSM_H
@@ -41,7 +43,7 @@ void dsm_finalize(void);
 extern int DSM_NODE_ID;
 extern int DSM_NODE_NUM;
 
-/* Size of the region and of one page, in bytes; 0 before dsm_init. */
+/* Size of the region and of one page, in bytes; 0 before dsm_init and after dsm_finalize. */
 size_t dsm_size(void);
 size_t dsm_page_size(void);
 

@@ -9,6 +9,8 @@
 // Thread-safety: everything may be used by any thread, but what is called collective: all ranks call it, in the same
 // order, one thread of each. async-signal-safe: nothing here (touching the memory is). Errors are std::system_error
 // with the errno that dsm.h names, std::bad_alloc where there is no room, or dsm::Error.
+//
+// Every class and function has an example to paste, which the tests run: dsm/examples/calls.cpp.
 #ifndef DSM_DSM_HPP
 #define DSM_DSM_HPP
 
