@@ -4,25 +4,18 @@
 #include <array>
 #include <string>
 
-#include "dsm/core/explorer_talk.hpp"
+#include "dsm/core/testing.hpp"
 
 namespace {
 
-using dsm::core::Access;
 using dsm::core::Atomic;
 using dsm::core::Message;
 using dsm::core::Protocol;
 using dsm::core::explorer::Talk;
-
-constexpr Access none = Access::none, read = Access::read, write = Access::write;
-
-void has(Talk& talk, dsm::core::Node node, dsm::core::Page page, Access access) {
-  talk.fault(node, page, access);
-  talk.settle();
-  ASSERT_EQ(talk.core(node).view(page).here, access);
-  (void)talk.text();
-  (void)talk.messages();
-}
+using dsm::core::testing::has;
+using dsm::core::testing::none;
+using dsm::core::testing::read;
+using dsm::core::testing::write;
 
 class AtomicOperation : public testing::TestWithParam<Protocol> {};
 INSTANTIATE_TEST_SUITE_P(Both, AtomicOperation, testing::Values(Protocol::migrate, Protocol::msi),

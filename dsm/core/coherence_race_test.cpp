@@ -1,23 +1,16 @@
 // Conversations in which messages overtake one another, or pages are given up unasked.
 #include <gtest/gtest.h>
 
-#include "dsm/core/explorer_talk.hpp"
+#include "dsm/core/testing.hpp"
 
 namespace {
 
-using dsm::core::Access;
 using dsm::core::Protocol;
 using dsm::core::explorer::Talk;
-
-constexpr Access none = Access::none, read = Access::read, write = Access::write;
-
-void has(Talk& talk, dsm::core::Node node, dsm::core::Page page, Access access) {
-  talk.fault(node, page, access);
-  talk.settle();
-  ASSERT_EQ(talk.core(node).view(page).here, access);
-  (void)talk.text();
-  (void)talk.messages();
-}
+using dsm::core::testing::has;
+using dsm::core::testing::none;
+using dsm::core::testing::read;
+using dsm::core::testing::write;
 
 // The grant is on lane 1, the invalidation on lane 0. Answered at once, the grant would later install a copy that nobody
 // knows of; the thread that waits would read a page that somebody else is writing.

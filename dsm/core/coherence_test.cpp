@@ -2,26 +2,17 @@
 // that no order of events breaks it; these show what it does in the orders that matter, and how many messages that costs.
 #include <gtest/gtest.h>
 
-#include "dsm/core/explorer_talk.hpp"
+#include "dsm/core/testing.hpp"
 
 namespace {
 
-using dsm::core::Access;
 using dsm::core::Coherence;
 using dsm::core::Protocol;
 using dsm::core::View;
 using dsm::core::explorer::Talk;
-
-constexpr Access read = Access::read, write = Access::write;
-
-// p0 lives at node 0, p1 at node 1 ...; the text of how somebody came to have a page is not what a test is about.
-void has(Talk& talk, dsm::core::Node node, dsm::core::Page page, Access access) {
-  talk.fault(node, page, access);
-  talk.settle();
-  ASSERT_EQ(talk.core(node).view(page).here, access);
-  (void)talk.text();
-  (void)talk.messages();
-}
+using dsm::core::testing::has;
+using dsm::core::testing::read;
+using dsm::core::testing::write;
 
 TEST(CoherenceTalk, ReadMiss) {
   Talk talk(3, Protocol::msi);
