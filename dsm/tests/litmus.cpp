@@ -15,13 +15,14 @@
 #include <chrono>
 #include <cstdint>
 #include <cstdio>
-#include <iostream>
 #include <map>
 #include <optional>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "dsm/tests/command_line.hpp"
 
 namespace {
 
@@ -242,25 +243,10 @@ int main(int argc, char** argv) {
       "delays", po::value(&o.delays), "on (the default): a random delay before each access; off")(
       "frequencies", po::value(&o.frequencies),
       "on (the default): with delays, no allowed outcome may be too rare; off");
-  po::positional_options_description positional;
-  positional.add("name", 1);
-  try {
-    po::variables_map map;
-    po::store(po::command_line_parser(argc, argv).options(options).positional(positional).run(), map);
-    if (map.count("help") != 0) {
-      std::cout << options;
-      return 0;
-    }
-    po::notify(map);
-  } catch (const po::error& e) {
-    std::fprintf(stderr, "dsm_litmus: %s; see --help\n", e.what());
-    return 2;
-  }
+  if (const auto code = command_line::read(argc, argv, "dsm_litmus", options, "name")) return *code;
   if (!understood(o)) return 2;
-  region = dsm_init(argc, argv);
-  if (region == nullptr) return 1;
-  const bool ok = run_all(o);
-  std::fflush(stdout);
-  dsm_finalize();
-  return ok ? 0 : 1;
+  return command_line::run_in_job(argc, argv, [&o](char* base) {
+    region = base;
+    return run_all(o);
+  });
 }

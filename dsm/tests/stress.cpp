@@ -16,11 +16,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <iostream>
 #include <random>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include "dsm/tests/command_line.hpp"
 
 namespace {
 
@@ -260,24 +261,9 @@ int main(int argc, char** argv) {
       "which misuse (heap-misuse): foreign|alloc|inside|misaligned|twice|late-malloc|late-free")(
       "pages", po::value(&o.pages), "to touch every other one of (checkerboard)")(
       "migrate", po::bool_switch(&o.migrate), "the protocol is migrate (messages)");
-  po::positional_options_description positional;
-  positional.add("what", 1);
-  try {
-    po::variables_map map;
-    po::store(po::command_line_parser(argc, argv).options(options).positional(positional).run(), map);
-    if (map.count("help") != 0) {
-      std::cout << options;
-      return 0;
-    }
-    po::notify(map);
-  } catch (const po::error& e) {
-    std::fprintf(stderr, "dsm_stress: %s; see --help\n", e.what());
-    return 2;
-  }
-  o.region = dsm_init(argc, argv);
-  if (o.region == nullptr) return 1;
-  const bool ok = run(o);
-  std::fflush(stdout);
-  dsm_finalize();
-  return ok ? 0 : 1;
+  if (const auto code = command_line::read(argc, argv, "dsm_stress", options, "what")) return *code;
+  return command_line::run_in_job(argc, argv, [&o](char* region) {
+    o.region = region;
+    return run(o);
+  });
 }
