@@ -8,28 +8,17 @@
 #include <filesystem>
 #include <fstream>
 
-#include "dsm/tests/launch_bench.hpp"
+#include "dsm/tests/job_bench.hpp"
 
 namespace dsm {
 namespace {
 
 using launch::testing::Ended;
-using launch::testing::Order;
+using launch::testing::text;
 using Line = std::vector<std::string>;
 
-std::string text(const Ended& e) {
-  return "exit " + std::to_string(e.code()) + ", signal " + std::to_string(e.signal()) + "\n--- stdout\n" + e.out +
-         "--- stderr\n" + e.err;
-}
-
 // dsmexec OPTIONS... machine_file LINE...
-Ended job(Line options, const Line& line) {
-  Order order;
-  order.arguments = std::move(options);
-  order.arguments.emplace_back("@");
-  order.arguments.insert(order.arguments.end(), line.begin(), line.end());
-  return run(std::move(order));
-}
+Ended job(Line options, const Line& line) { return run(launch::testing::job(std::move(options), line)); }
 
 // The line without dsmexec. Only what it prints on stderr, and how it ends.
 struct Alone {

@@ -7,14 +7,13 @@
 #include <tuple>
 #include <utility>
 
-#include "dsm/tests/launch_bench.hpp"
+#include "dsm/tests/job_bench.hpp"
 
 extern const char* const litmus_protocol;  // litmus_long_msi.cpp, litmus_long_migrate.cpp
 
 namespace {
 
 using dsm::launch::testing::Ended;
-using dsm::launch::testing::Order;
 
 class LitmusLong : public ::testing::TestWithParam<const char*> {};
 INSTANTIATE_TEST_SUITE_P(Run, LitmusLong,
@@ -33,11 +32,9 @@ TEST_P(LitmusLong, NothingForbiddenComesOutAndAllThatIsAllowedDoes) {
   // only so much time, and this machine may be busy.
   for (const auto& [delays, rounds, job] :
        {std::tuple{"on", "5000", 0}, std::tuple{"on", "5000", 1}, std::tuple{"off", "1000", 2}}) {
-    Order order;
-    order.arguments = {"-p", litmus_protocol, "-n", ranks, "--size", "16M", "@", "dsm_litmus", test};
-    order.arguments.insert(order.arguments.end(),
-                           {"--rounds", rounds, "--delays", delays, "--seed", std::to_string(seed + job)});
-    const Ended r = run(std::move(order));
+    const Ended r = run(dsm::launch::testing::job(
+        {"-p", litmus_protocol, "-n", ranks, "--size", "16M"},
+        {"dsm_litmus", test, "--rounds", rounds, "--delays", delays, "--seed", std::to_string(seed + job)}));
     EXPECT_EQ(r.code(), 0) << "seed " << seed + job << ", delays " << delays << "\n" << r.out << r.err;
   }
 }

@@ -10,16 +10,12 @@
 #include <tuple>
 #include <vector>
 
-#include "dsm/tests/launch_bench.hpp"
+#include "dsm/tests/job_bench.hpp"
 
 namespace {
 
 using dsm::launch::testing::Ended;
-using dsm::launch::testing::Order;
-
-std::string text(const Ended& e) {
-  return "exit " + std::to_string(e.code()) + "\n--- stdout\n" + e.out + "--- stderr\n" + e.err;
-}
+using dsm::launch::testing::text;
 
 struct Trial {
   const char* name;
@@ -28,10 +24,9 @@ struct Trial {
 
 Ended litmus_job(const std::string& protocol, const Trial& test, const std::vector<std::string>& options,
                  const std::string& program = "dsm_litmus") {
-  Order order;
-  order.arguments = {"-p", protocol, "-n", test.ranks, "--size", "16M", "@", program, test.name};
-  order.arguments.insert(order.arguments.end(), options.begin(), options.end());
-  return run(std::move(order));
+  std::vector<std::string> line = {program, test.name};
+  line.insert(line.end(), options.begin(), options.end());
+  return run(dsm::launch::testing::job({"-p", protocol, "-n", test.ranks, "--size", "16M"}, line));
 }
 
 // A new seed each time, and printed when it matters.

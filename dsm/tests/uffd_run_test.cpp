@@ -5,38 +5,28 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
-#include "dsm/tests/launch_bench.hpp"
+#include "dsm/tests/job_bench.hpp"
 
 namespace dsm {
 namespace {
 
 using launch::testing::count;
 using launch::testing::Ended;
-using launch::testing::Order;
+using launch::testing::runs;
 using Line = std::vector<std::string>;
-
-int runs(int otherwise) {
-  const char* asked = std::getenv("DSM_TEST_RUNS");
-  return asked == nullptr ? otherwise : std::atoi(asked);
-}
 
 std::string text(const Line& line, const Ended& e) {
   std::string all;
   for (const std::string& word : line) all += word + " ";
-  return all + "\nexit " + std::to_string(e.code()) + ", signal " + std::to_string(e.signal()) + "\n--- stdout\n" +
-         e.out + "--- stderr\n" + e.err;
+  return all + "\n" + launch::testing::text(e);
 }
 
 Ended job(Line options, const Line& line) {
-  Order order;
-  order.arguments = std::move(options);
-  order.arguments.insert(order.arguments.end(), {"--size", "32M", "@"});
-  order.arguments.insert(order.arguments.end(), line.begin(), line.end());
-  return run(std::move(order));
+  options.insert(options.end(), {"--size", "32M"});
+  return run(launch::testing::job(std::move(options), line));
 }
 
 std::string hello_path() { return std::filesystem::path(launch::testing::dsmexec_path()).parent_path() / "hello"; }
