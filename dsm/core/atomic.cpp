@@ -60,7 +60,7 @@ void asked_as_owner(State& s, const Received& r, Actions& out) {
 // came, or after it had done it, and what is written back may overtake the answer.
 void answered_by_owner(State& s, const Received& r, ServeOn serve_on, Actions& out) {
   const Message& m = r.msg;
-  Directory& d = s.directory[m.page];
+  Directory& d = s.directory(m.page);
   const bool returned = d.owner == 0;
   if (d.busy != Busy::performing || (!returned && d.owner != r.from + 1) || m.seq != s.wire_seq(m.page)) {
     return out.push(bad_message(r.from));
@@ -87,7 +87,7 @@ void State::enqueue_atomic(Page page, const Request& request, const Atomic& atom
 
 std::uint64_t State::copies_in_the_way(Page page) {
   const Request& r = front(page);
-  return r.is_atomic() ? directory[page].copies : directory[page].copies & ~bit(r.from);
+  return r.is_atomic() ? directory(page).copies : directory(page).copies & ~bit(r.from);
 }
 
 void answer_atomic(const Revoke& question, Actions& out) {
@@ -108,7 +108,7 @@ void perform(State& s, const Perform& p, ServeOn serve_on, Actions& out) {
 }
 
 void pass_on(State& s, Page page, Lane own_lane, Actions& out) {
-  Directory& d = s.directory[page];
+  Directory& d = s.directory(page);
   d.busy = Busy::performing;
   out.push(Send{static_cast<Node>(d.owner - 1), own_lane,
                 Message{.kind = Kind::perform, .page = page, .seq = s.wire_seq(page), .atomic = s.front_atomic(page)}});

@@ -55,6 +55,8 @@ bool fields_fit(const Message& m) {
     case Kind::write_back: return m.access == Access::none && m.carries_page;
     case Kind::perform:
     case Kind::performed: return m.access == Access::none && !m.carries_page;
+    case Kind::locate: return m.access == Access::none && !m.carries_page && m.seq == 0;
+    case Kind::located: return m.access == Access::none && !m.carries_page;
   }
   return false;
 }
@@ -75,7 +77,9 @@ void hash_page(const State& s, Page page, std::uint64_t& hash) {
   hash = mix(hash, l.seq | std::uint64_t{l.access} << 32U | std::uint64_t{l.asked} << 40U |
                        std::uint64_t{l.prefetching} << 48U | std::uint64_t{l.discard} << 49U);
   for (std::uint16_t w = l.waiters; w != 0; w = s.next_waiter[w - 1U]) hash = mix(hash, w);
-  const Directory& d = s.directory[page];
+  if (s.config.placement != Placement::cyclic) hash = mix(hash, s.home(page));
+  if (!s.is_home(page)) return;
+  const Directory& d = s.directory(page);
   hash = mix(hash, d.copies);
   hash = mix(hash, d.epoch | std::uint64_t{d.owner} << 32U | std::uint64_t{static_cast<std::uint8_t>(d.busy)} << 40U);
   if (d.queue == 0) return;
@@ -105,12 +109,16 @@ Coherence::~Coherence() = default;
 
 const Config& Coherence::config() const { return state_->config; }
 Node Coherence::home(Page page) const { return state_->home(page); }
+const Homes& Coherence::homes() const { return state_->homes; }
+void Coherence::deal(Page first, Page count) { state_->homes.deal(first, count); }
 
 void Coherence::step(const Event& event, Actions& out) {
   State& s = *state_;
   if (const auto* lost = std::get_if<PeerLost>(&event)) return out.push(Abort{Abort::Why::peer_lost, lost->who});
   if (const auto* r = std::get_if<Received>(&event); r != nullptr && malformed(s, *r)) {
     return out.push(bad_message(r->from));
+  } else if (r != nullptr) {
+    learn_home(s, *r);
   }
   s.now = std::max(s.now, time_of(event));
   if (std::holds_alternative<Tick>(event)) s.armed = 0;
@@ -135,7 +143,7 @@ View Coherence::view(Page page) const {
   for (std::uint16_t w = l.waiters; w != 0; w = s.next_waiter[w - 1U]) ++v.waiting;
   v.pins = s.pins_of(page);
   if (!s.is_home(page)) return v;
-  const Directory& d = s.directory[page];
+  const Directory& d = s.directory(page);
   v.copies = d.copies;
   v.owner = d.owner != 0 ? static_cast<Node>(d.owner - 1) : s.config.self;
   if (d.queue != 0) {

@@ -10,6 +10,7 @@
 #include <memory>
 #include <string_view>
 
+#include "dsm/core/homes.hpp"
 #include "dsm/core/types.hpp"
 
 namespace dsm::core {
@@ -25,6 +26,7 @@ struct Config {
   std::uint8_t nodes = 1;           // ranks 0..nodes-1
   Page pages = 0;
   Protocol protocol = Protocol::msi;
+  Placement placement = Placement::cyclic;
   std::uint16_t waiters = max_waiters;  // application threads that may be blocked at one time
   std::uint16_t requests = 1024;    // wants from other nodes that may be queued here at one time
   std::uint16_t pins = 0;           // pages that may be pinned at one time
@@ -41,7 +43,7 @@ struct View {
   enum class State : std::uint8_t { untouched, shared, exclusive, moving };  // at the home only; elsewhere untouched
   Access here{};             // what this node's application may do with it
   bool asked = false;        // a want of this node is under way
-  Node home{};
+  Node home{};               // `nowhere`: not known here
   State state{};
   Node owner{};              // exclusive: who may write; shared: the home. Meaningful at the home only
   std::uint64_t copies = 0;  // other nodes that hold a readable copy; at the home only
@@ -66,7 +68,10 @@ class Coherence {
 
   [[nodiscard]] View view(Page page) const;
   [[nodiscard]] const Config& config() const;
-  [[nodiscard]] Node home(Page page) const;
+  [[nodiscard]] Node home(Page page) const;  // `nowhere`: not known here
+  [[nodiscard]] const Homes& homes() const;
+  // Homes::deal. async-signal-safe: yes.
+  void deal(Page first, Page count);
   // Equal states have equal digests; times do not count, only whether a held page is waiting for its Tick.
   [[nodiscard]] std::uint64_t digest() const;
 

@@ -56,7 +56,7 @@ std::vector<Arrival> one_field_changed(const Arrival& good) {
     if (changed.from != good.from || !(changed.msg == good.msg)) out.push_back(changed);
   };
   for (const Node from : {Node{0}, Node{1}, Node{2}, Node{3}, Node{255}}) change([=](Arrival& a) { a.from = from; });
-  for (unsigned kind = 0; kind <= 8; ++kind) change([=](Arrival& a) { a.msg.kind = static_cast<Kind>(kind); });
+  for (unsigned kind = 0; kind <= 11; ++kind) change([=](Arrival& a) { a.msg.kind = static_cast<Kind>(kind); });
   for (unsigned access = 0; access <= 4; ++access)
     change([=](Arrival& a) { a.msg.access = static_cast<Access>(access); });
   for (const Page page : {Page{0}, Page{1}, Page{2}, Page{3}, Page{4}, ~Page{0}})

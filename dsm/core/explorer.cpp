@@ -200,6 +200,7 @@ std::string text(const Setup& s) {
   out += count(s.pages, s.pages == 1 ? "page x " : "pages x ") + count(s.operations, "operations, ");
   out += std::string(name(s.protocol)) + ", hold " + std::to_string(s.hold);
   if (s.absence != 0) out += ", with Resumed";
+  if (s.placement != Placement::cyclic) out += ", " + std::string(name(s.placement));
   if (s.drops != 0) out += ", " + count(s.drops, "drops");
   if (s.write_backs != 0) out += ", " + count(s.write_backs, "write-backs");
   if (s.prefetches != 0) out += ", " + count(s.prefetches, "prefetches");

@@ -30,6 +30,7 @@ struct Setup {
   std::uint8_t threads = 1;  // per node
   Page pages = 1;
   Protocol protocol = Protocol::msi;
+  Placement placement = Placement::cyclic;
   Micros hold = 0;           // 0: never held; else time passes in jumps of `hold`, at any moment or never
   Micros absence = 0;        // not 0: a woken thread says Resumed before it runs on; less than 1000 * hold
   unsigned operations = 9;   // reads and writes, of any thread, on any page, in all

@@ -61,6 +61,7 @@ void Rules::add_operations(const World& world, unsigned t, Choices& out) {
 void Rules::add_atomics(const World& world, unsigned t, Choices& out) {
   const auto thread = static_cast<std::uint8_t>(t % setup_.threads);
   for (std::uint8_t page = 0; page < setup_.pages; ++page) {
+    if (nodes_.core(world.node[rank_of(t)]).home(page) == nowhere) continue;
     Choice choice{.kind = Choice::Kind::event,
                   .node = static_cast<std::uint8_t>(rank_of(t)),
                   .thread = static_cast<std::uint8_t>(t)};

@@ -113,7 +113,7 @@ std::string ladder(const Setup& setup, Rules& rules, const std::vector<Choice>& 
   for (unsigned n = 0; n < setup.nodes; ++n) {
     std::string title = "node " + std::to_string(n);
     for (Page page = 0; page < setup.pages; ++page) {
-      if (page % setup.nodes == n) title += " (home of p" + std::to_string(page) + ")";
+      if (page % setup.nodes == n) title += (setup.placement == Placement::cyclic ? " (home of p" : " (manager of p") + std::to_string(page) + ")";
     }
     head.replace(n * width, title.size(), title);
   }

@@ -49,6 +49,7 @@ NodeTable::NodeTable(const Setup& setup) : setup_(setup) {
                         .nodes = setup.nodes,
                         .pages = setup.pages,
                         .protocol = setup.protocol,
+                        .placement = setup.placement,
                         .waiters = setup.threads,
                         .requests = static_cast<std::uint16_t>(setup.nodes * (setup.pages + setup.threads)),
                         .hold = setup.hold,

@@ -13,12 +13,13 @@ std::string about(Page page) { return "p" + std::to_string(page); }
 
 }  // namespace
 
-Talk::Talk(std::uint8_t nodes, Protocol protocol, Micros hold, Page pages, Micros absence) {
+Talk::Talk(std::uint8_t nodes, Protocol protocol, Micros hold, Page pages, Micros absence, Placement placement) {
   for (Node n = 0; n < nodes; ++n) {
     cores_.emplace_back(Config{.self = n,
                                .nodes = nodes,
                                .pages = pages,
                                .protocol = protocol,
+                               .placement = placement,
                                .waiters = 4,
                                .requests = 8,
                                .pins = 2,

@@ -21,7 +21,8 @@ namespace dsm::core::explorer {
 
 class Talk {
  public:
-  Talk(std::uint8_t nodes, Protocol protocol, Micros hold = 0, Page pages = 4, Micros absence = 0);
+  Talk(std::uint8_t nodes, Protocol protocol, Micros hold = 0, Page pages = 4, Micros absence = 0,
+       Placement placement = Placement::cyclic);
 
   // What happens to node `at`. A waiter w asks on call lane w + 1 unless `lane` says otherwise.
   void fault(Node at, Page page, Access want, Waiter waiter = 0);

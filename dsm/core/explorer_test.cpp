@@ -87,6 +87,26 @@ TEST_P(Explorer, AtomicOperationsOfTwoThreadsAndWriteBacks) {
   walk(s);
 }
 
+TEST_P(Explorer, FirstTouch) {
+  Bounds s = bounds();
+  s.placement = dsm::core::Placement::first_touch;
+  s.operations = s.hold == 0 ? 6 : 4;
+  s.retries = 1;
+  walk(s);
+}
+
+TEST_P(Explorer, FirstTouchOfTwoThreadsWithWriteBacksAndAtomicOperations) {
+  Bounds s = bounds();
+  s.placement = dsm::core::Placement::first_touch;
+  s.nodes = 2;
+  s.threads = 2;
+  s.operations = 2;
+  s.retries = 1;
+  s.write_backs = s.atomics = 1;
+  s.any_lane = true;
+  walk(s);
+}
+
 std::string variant(const testing::TestParamInfo<Explorer::ParamType>& param) {
   const auto& [protocol, hold] = param.param;
   return std::string(dsm::core::name(protocol)) + (hold == 0 ? "" : "Held");

@@ -39,6 +39,10 @@ std::string kind_name(Message::Kind kind) {
       return "perform";
     case Message::Kind::performed:
       return "performed";
+    case Message::Kind::locate:
+      return "locate";
+    case Message::Kind::located:
+      return "located";
   }
   return "kind " + number(static_cast<unsigned>(kind));
 }
@@ -80,7 +84,7 @@ std::string text(const Message& msg) {
       msg.kind == Kind::want || msg.kind == Kind::grant || msg.kind == Kind::recall || msg.kind == Kind::recalled;
   if (about_access) out += " " + text(msg.access);
   out += " " + page_name(msg.page);
-  if (msg.kind != Kind::want) out += " #" + number(msg.seq);
+  if (msg.kind != Kind::want && msg.kind != Kind::locate) out += " #" + number(msg.seq);
   if (msg.kind == Kind::performed) out += " " + state_name(msg.atomic);
   if (msg.carries_page) out += " +page";
   if (msg.have) out += " have";

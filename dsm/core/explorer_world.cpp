@@ -299,10 +299,16 @@ std::string Rules::check_pages(const World& world) const {
   return {};
 }
 
+// Where the page lives; before anybody has touched it, where that would be said.
+Node Rules::home(const World& world, Page page) const {
+  const Coherence& manager = nodes_.core(world.node[page % setup_.nodes]);
+  return manager.home(page) == nowhere ? manager.config().self : manager.home(page);
+}
+
 // Nothing is under way: what the nodes believe must fit what is.
 std::string Rules::check_rest(const World& world) const {
   for (Page page = 0; page < setup_.pages; ++page) {
-    const auto home = static_cast<Node>(page % setup_.nodes);
+    const Node home = this->home(world, page);
     const View directory = nodes_.core(world.node[home]).view(page);
     for (Node n = 0; n < setup_.nodes; ++n) {
       const View view = nodes_.core(world.node[n]).view(page);

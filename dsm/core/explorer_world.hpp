@@ -114,6 +114,7 @@ class Rules {
   [[nodiscard]] std::string event(World& world, const Choice& choice);
   [[nodiscard]] std::string check_pages(const World& world) const;
   [[nodiscard]] std::string check_rest(const World& world) const;
+  [[nodiscard]] Node home(const World& world, Page page) const;
   [[nodiscard]] bool would_write_nothing_new(const World& world, Node node, unsigned page) const;
   [[nodiscard]] std::uint8_t channel(Node from, Node to, Lane lane, bool answers) const;
 

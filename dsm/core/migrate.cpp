@@ -13,7 +13,7 @@ using Kind = Message::Kind;
 //@ solution 7A.migrate
 // At the home: serves the page's requests until one must wait for somebody.
 void serve_on(State& s, Page page, Lane own_lane, Actions& out) {
-  Directory& d = s.directory[page];
+  Directory& d = s.directory(page);
   while (d.busy == Busy::idle && !s.queue_empty(page)) {
     const Request r = s.front(page);
     if (r.is_atomic()) {  // atomic.cpp
@@ -44,19 +44,24 @@ void serve_on(State& s, Page page, Lane own_lane, Actions& out) {
 }
 void serve(State& s, Page page, Actions& out) { serve_on(s, page, 0, out); }
 
+// The home is known: asks it, or joins the queue if that is here.
+void ask(State& s, Page page, Lane lane, Actions& out) {
+  if (s.is_home(page)) {
+    const bool first = s.queue_empty(page);
+    s.enqueue(page, Request{.from = s.config.self, .lane = lane, .want = Access::write});
+    if (first) serve_on(s, page, lane, out);
+  } else {
+    out.push(Send{s.home(page), lane, Message{.kind = Kind::want, .access = Access::write, .page = page}});
+  }
+}
+
 void fault(State& s, const Fault& f, Actions& out) {
   if (s.here(f.page) == Access::write) return out.push(Wake{f.waiter});  // another thread was quicker
   s.note_fault(f.site, f.page);
   s.wait(f.page, f.waiter, f.site);
   if (s.asked(f.page) != Access::none) return;  // asked for already
   s.set_asked(f.page, Access::write);
-  if (s.is_home(f.page)) {
-    const bool first = s.queue_empty(f.page);
-    s.enqueue(f.page, Request{.from = s.config.self, .lane = f.lane, .want = Access::write});
-    if (first) serve_on(s, f.page, f.lane, out);
-  } else {
-    out.push(Send{s.home(f.page), f.lane, Message{.kind = Kind::want, .access = Access::write, .page = f.page}});
-  }
+  if (locate(s, f.page, f.lane, out)) ask(s, f.page, f.lane, out);
 }
 
 void want(State& s, const Received& r, Actions& out) {
@@ -69,7 +74,7 @@ void want(State& s, const Received& r, Actions& out) {
 
 // The page comes home: because it was recalled, or because its owner gave it up.
 void returned(State& s, const Received& r, Actions& out) {
-  Directory& d = s.directory[r.msg.page];
+  Directory& d = s.directory(r.msg.page);
   const bool asked_for = r.msg.kind == Kind::recalled;
   if (asked_for && too_late(s, r)) return;
   if (d.owner != r.from + 1 || r.msg.seq != s.wire_seq(r.msg.page) || !r.msg.carries_page || r.msg.access != Access::none ||
@@ -119,9 +124,11 @@ void write_back(State& s, Page page, Actions& out) {
 }
 //@ starter
 // TODO 7A.migrate: write the five answers of a node (to a fault, a want, a page that comes home, a grant, a recall) as
-// functions of the state. Then run the explorer: it prints the shortest conversation that goes wrong.
+// functions of the state. A fault that does not find the page here: locate() says whether the home is known; ask() then asks
+// it, and is called again for you when the home has become known. Then run the explorer: it prints the shortest conversation that goes wrong.
 //| void serve_on(State&, Page, Lane, Actions&) {}
 //| void serve(State&, Page, Actions&) {}
+//| void ask(State&, Page, Lane, Actions&) {}
 //| void fault(State&, const Fault&, Actions&) {}
 //| void want(State&, const Received&, Actions&) {}
 //| void returned(State&, const Received&, Actions&) {}
@@ -141,6 +148,8 @@ void received(State& s, const Received& r, Actions& out) {
     case Kind::recall: return from_home ? recall(s, r, out) : out.push(bad_message(r.from));
     case Kind::perform: return on_perform(s, r, serve_on, out);
     case Kind::performed: return on_performed(s, r, serve_on, out);
+    case Kind::locate: return on_locate(s, r, out);
+    case Kind::located: return on_located(s, r, ask, out);
     case Kind::invalidate:
     case Kind::invalidated: break;  // there are no copies to forget
   }

@@ -32,14 +32,14 @@ void grant_read(State& s, Page page, const Request& r, Actions& out) {
     return s.wake_all(page, out);
   }
   if (s.here(page) == Access::write) s.allow(page, Access::read, out);  // before the page is sent
-  s.directory[page].copies |= bit(r.from);
+  s.directory(page).copies |= bit(r.from);
   Message grant = about(s, page, Kind::grant, Access::read);
   grant.carries_page = true;
   out.push(Send{r.from, r.lane, grant});
 }
 
 void grant_write(State& s, Page page, const Request& r, Actions& out) {
-  Directory& d = s.directory[page];
+  Directory& d = s.directory(page);
   // What the directory says and what the requester says must agree: it may have dropped the copy we remember, and it may
   // have lost, since it asked, the copy it had.
   const bool has_copy = r.have && (d.copies & bit(r.from)) != 0;
@@ -59,7 +59,7 @@ void grant_write(State& s, Page page, const Request& r, Actions& out) {
 
 // What must happen before the front request can be granted. True if that takes an answer from elsewhere, or time.
 bool must_wait(State& s, Page page, const Request& r, Lane own_lane, Actions& out) {
-  Directory& d = s.directory[page];
+  Directory& d = s.directory(page);
   const bool writes = r.want == Access::write || r.is_atomic();
   if (d.owner != 0 && r.is_atomic()) {
     pass_on(s, page, own_lane, out);
@@ -85,7 +85,7 @@ bool must_wait(State& s, Page page, const Request& r, Lane own_lane, Actions& ou
 // Serves the page's requests, in order of arrival, until one must wait. `own_lane`: where to send what the home's own
 // faulting thread will read the answers of; 0 if that thread is not the caller.
 void serve_on(State& s, Page page, Lane own_lane, Actions& out) {
-  while (s.directory[page].busy == Busy::idle && !s.queue_empty(page)) {
+  while (s.directory(page).busy == Busy::idle && !s.queue_empty(page)) {
     const Request r = s.front(page);
     if (must_wait(s, page, r, own_lane, out)) return;
     if (r.is_atomic()) {
@@ -110,7 +110,7 @@ void on_want(State& s, const Received& r, Actions& out) {
 
 void on_recalled(State& s, const Received& r, Actions& out) {
   const Message& m = r.msg;
-  Directory& d = s.directory[m.page];
+  Directory& d = s.directory(m.page);
   if (too_late(s, r)) return;
   if (d.busy != Busy::recalling || d.owner != r.from + 1 || m.seq != s.wire_seq(m.page) || !m.carries_page ||
       m.access != (s.front(m.page).want == Access::read ? Access::read : Access::none)) {
@@ -125,7 +125,7 @@ void on_recalled(State& s, const Received& r, Actions& out) {
 
 void on_invalidated(State& s, const Received& r, Actions& out) {
   const Message& m = r.msg;
-  Directory& d = s.directory[m.page];
+  Directory& d = s.directory(m.page);
   if (d.busy != Busy::invalidating || (s.copies_in_the_way(m.page) & bit(r.from)) == 0 || m.seq != s.wire_seq(m.page) || m.carries_page) {
     return out.push(bad_message(r.from));
   }
@@ -137,7 +137,7 @@ void on_invalidated(State& s, const Received& r, Actions& out) {
 
 void on_write_back(State& s, const Received& r, Actions& out) {
   const Message& m = r.msg;
-  Directory& d = s.directory[m.page];
+  Directory& d = s.directory(m.page);
   if (d.owner != r.from + 1 || m.seq != s.wire_seq(m.page) || !m.carries_page) return out.push(bad_message(r.from));
   out.push(Install{m.page, r.from});
   d.owner = 0;
@@ -159,17 +159,22 @@ void ask(State& s, Page page, Access access, Lane lane, bool prefetch, Actions& 
                         .page = page}});
 }
 
+void ask_home(State& s, Page page, Lane lane, Actions& out) {
+  const Access access = s.asked(page);
+  if (!s.is_home(page)) return ask(s, page, access, lane, false, out);
+  const bool first = s.queue_empty(page);
+  s.enqueue(page, Request{.from = s.config.self, .lane = lane, .want = access});
+  if (first) serve_on(s, page, lane, out);
+}
+
 void on_fault(State& s, const Fault& f, Actions& out) {
   if (s.here(f.page) >= f.want) return out.push(Wake{f.waiter});  // another thread was quicker
   s.note_fault(f.site, f.page);
   s.wait(f.page, f.waiter, f.site);
   s.locals[f.page].prefetching = 0;
   if (s.asked(f.page) != Access::none) return;  // asked for already; if it turns out too little, we fault again
-  if (!s.is_home(f.page)) return ask(s, f.page, f.want, f.lane, false, out);
   s.set_asked(f.page, f.want);
-  const bool first = s.queue_empty(f.page);
-  s.enqueue(f.page, Request{.from = s.config.self, .lane = f.lane, .want = f.want});
-  if (first) serve_on(s, f.page, f.lane, out);
+  if (locate(s, f.page, f.lane, out)) ask_home(s, f.page, f.lane, out);
 }
 
 void on_grant(State& s, const Received& r, Actions& out) {
@@ -240,7 +245,8 @@ void on_invalidate(State& s, const Received& r, Actions& out) {
 }
 
 void prefetch(State& s, const Prefetch& p, Actions& out) {
-  if (s.is_home(p.page) || s.here(p.page) != Access::none || s.asked(p.page) != Access::none) return;
+  const Node home = s.home(p.page);
+  if (home == s.config.self || home == nowhere || s.here(p.page) != Access::none || s.asked(p.page) != Access::none) return;
   ask(s, p.page, Access::read, p.lane, true, out);
 }
 
@@ -267,6 +273,8 @@ void received(State& s, const Received& r, Actions& out) {
     case Kind::write_back: return home_here ? on_write_back(s, r, out) : out.push(bad_message(r.from));
     case Kind::perform: return on_perform(s, r, serve_on, out);
     case Kind::performed: return on_performed(s, r, serve_on, out);
+    case Kind::locate: return on_locate(s, r, out);
+    case Kind::located: return on_located(s, r, ask_home, out);
     case Kind::grant: return from_home ? on_grant(s, r, out) : out.push(bad_message(r.from));
     case Kind::recall: return from_home ? on_recall(s, r, out) : out.push(bad_message(r.from));
     case Kind::invalidate: return from_home ? on_invalidate(s, r, out) : out.push(bad_message(r.from));

@@ -7,7 +7,8 @@ namespace dsm::core {
 State::State(const Config& c)
     : config(c),
       locals(c.pages),
-      directory(c.pages),
+      homes(c.self, c.nodes, c.pages, c.placement),
+      directories(homes.slots()),
       next_waiter(c.waiters),
       sites(c.waiters),
       requests(std::size_t{c.requests} + c.waiters),
@@ -44,12 +45,12 @@ void State::wake_all(Page page, Actions& out) {
 }
 
 Request& State::front(Page page) {
-  const std::uint16_t tail = directory[page].queue;
+  const std::uint16_t tail = directory(page).queue;
   return requests[requests[tail - 1U].next - 1U];
 }
 
 bool State::queued(Page page, Node from) const {
-  const std::uint16_t tail = directory[page].queue;
+  const std::uint16_t tail = directory(page).queue;
   if (tail == 0) return false;
   std::uint16_t link = tail;
   do {
@@ -64,7 +65,7 @@ void State::enqueue(Page page, const Request& request) {
   const std::uint16_t link = free_request;
   free_request = requests[link - 1U].next;
   requests[link - 1U] = request;
-  std::uint16_t& tail = directory[page].queue;
+  std::uint16_t& tail = directory(page).queue;
   if (tail == 0) {
     requests[link - 1U].next = link;
   } else {
@@ -75,7 +76,7 @@ void State::enqueue(Page page, const Request& request) {
 }
 
 void State::pop(Page page) {
-  std::uint16_t& tail = directory[page].queue;
+  std::uint16_t& tail = directory(page).queue;
   const std::uint16_t head = requests[tail - 1U].next;
   if (head == tail) {
     tail = 0;
@@ -215,7 +216,7 @@ void revoke_due(State& s, void (*serve)(State&, Page, Actions&), Actions& out) {
     if (out.size() > Actions::capacity / 4) return;  // bounded; what is left is due at once, see arm()
     s.forget(&s.revokes[i]);
     if (revoke.from == s.config.self) {
-      s.directory[revoke.page].busy = Busy::idle;
+      s.directory(revoke.page).busy = Busy::idle;
       serve(s, revoke.page, out);
     } else {
       give_up(s, revoke, out);

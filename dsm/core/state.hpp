@@ -1,7 +1,6 @@
 // dsm/core/state.hpp - what one node knows about the pages, and the moves that every protocol is made of.
 //
-// For the protocols (migrate.cpp, msi.cpp) only. A page costs 24 bytes: 8 that every node keeps and 16 that mean something
-// only at the page's home. All-zero is the initial state, and the tables come from calloc, so that a region of which
+// For the protocols (migrate.cpp, msi.cpp) only. A page costs 8 bytes at every node, and 16 at its home. All-zero is the initial state, and the tables come from calloc, so that a region of which
 // little is touched costs little. Waiters, queued requests and deferred revocations live in pools of fixed size: nothing
 // here allocates after construction, because the application may have faulted inside malloc.
 //
@@ -90,7 +89,8 @@ struct State {
   Micros now = 0;
   Micros armed = 0;  // the Tick that has been asked for; 0: none
   Zeros<Local> locals;
-  Zeros<Directory> directory;
+  Homes homes;
+  Zeros<Directory> directories;            // by homes.slot(page)
   std::vector<std::uint16_t> next_waiter;  // by waiter; plus one
   std::vector<Site> sites;                 // by waiter: where it faulted
   std::vector<Request> requests;
@@ -105,12 +105,15 @@ struct State {
   std::vector<Pinned> pinned;  // the first `pin_count` count
   std::size_t pin_count = 0;
 
-  [[nodiscard]] Node home(Page page) const { return static_cast<Node>(page % config.nodes); }
-  [[nodiscard]] bool is_home(Page page) const { return home(page) == config.self; }
+  [[nodiscard]] Node home(Page page) const { return homes.of(page); }
+  [[nodiscard]] bool is_home(Page page) const { return homes.here(page); }
+  // REQUIRES: is_home(page).
+  [[nodiscard]] Directory& directory(Page page) { return directories[homes.slot(page)]; }
+  [[nodiscard]] const Directory& directory(Page page) const { return directories[homes.slot(page)]; }
   [[nodiscard]] Access here(Page page) const { return static_cast<Access>(locals[page].access); }
   [[nodiscard]] Access asked(Page page) const { return static_cast<Access>(locals[page].asked); }
   void set_asked(Page page, Access access) { locals[page].asked = static_cast<std::uint8_t>(access) & 3U; }
-  [[nodiscard]] Seq wire_seq(Page page) const { return directory[page].epoch + 1; }
+  [[nodiscard]] Seq wire_seq(Page page) const { return directory(page).epoch + 1; }
 
   // ---- the application's view ----
   void allow(Page page, Access access, Actions& out);  // Protect, if that changes anything
@@ -119,7 +122,7 @@ struct State {
   void wake_all(Page page, Actions& out);
 
   // ---- the home's queue ----
-  [[nodiscard]] bool queue_empty(Page page) const { return directory[page].queue == 0; }
+  [[nodiscard]] bool queue_empty(Page page) const { return directory(page).queue == 0; }
   [[nodiscard]] Request& front(Page page);
   [[nodiscard]] bool queued(Page page, Node from) const;
   [[nodiscard]] bool has_request_room() const { return remote_requests < config.requests; }  // for another node's
@@ -181,6 +184,16 @@ void pass_on(State& s, Page page, Lane own_lane, Actions& out);
 void perform_here(State& s, Page page, Actions& out);
 // At the owner: performs what had overtaken the grant.
 void answer_atomic(const Revoke& deferred, Actions& out);
+
+// ---- pages that live where they are touched first (first_touch.cpp); `ask` is the protocol's: asks the home for the access
+// that is wanted, or, if that is here, queues the request ----
+using Ask = void (*)(State&, Page, Lane, Actions&);
+// True if it is known where the page lives; if not, asks.
+[[nodiscard]] bool locate(State& s, Page page, Lane lane, Actions& out);
+void on_locate(State& s, const Received& r, Actions& out);
+void on_located(State& s, const Received& r, Ask ask, Actions& out);
+// Before a question to a page's home is judged: whoever asks has been told that the page lives here.
+void learn_home(State& s, const Received& r);
 
 // Time has passed: what is held no longer goes. `serve` is called for pages of which the home itself was the holder.
 void revoke_due(State& state, void (*serve)(State&, Page, Actions&), Actions& out);

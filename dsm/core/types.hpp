@@ -54,6 +54,8 @@ struct Message {
     write_back,   // owner -> home, unasked: the owner gives up a page it has written
     perform,      // requester -> home, home -> owner: do this operation where the page is
     performed,    // ... and back, on the lane on which it came
+    locate,       // requester -> manager: where does the page live? (homes.hpp)
+    located,      // ... and back: at node `seq`
   };
   Kind kind{};
   Access access{};
@@ -62,7 +64,7 @@ struct Message {
   bool prefetch = false;      // want only: nobody waits for it yet
   Page page = 0;
   // grant, recall, recalled, invalidate, invalidated, write_back: which grant this is, or is about. perform and performed:
-  // that of the owner; between requester and home the requester's waiter.
+  // that of the owner; between requester and home the requester's waiter. located: a node.
   Seq seq = 0;
   Atomic atomic{};  // perform and performed
   friend bool operator==(const Message&, const Message&) = default;
@@ -71,7 +73,8 @@ struct Message {
 // Is it answered on the lane on which it came, by the kind with the next number?
 [[nodiscard]] constexpr bool is_question(Message::Kind kind) {
   using Kind = Message::Kind;
-  return kind == Kind::want || kind == Kind::recall || kind == Kind::invalidate || kind == Kind::perform;
+  return kind == Kind::want || kind == Kind::recall || kind == Kind::invalidate || kind == Kind::perform ||
+         kind == Kind::locate;
 }
 
 // ---- what happens to a node -------------------------------------------------------------------------------------------
@@ -79,7 +82,8 @@ struct Message {
 // A thread touched a page that it may not touch so. `waiter` is told by Wake; then the instruction runs again, and
 // faults again should the access not be enough.
 struct Fault { Page page; Access want; Waiter waiter; Lane lane = 0; Site site = 0; Micros now = 0; };
-// A thread asks for an atomic operation. It is told by Performed, and not woken otherwise.
+// A thread asks for an atomic operation. It is told by Performed, and not woken otherwise. REQUIRES: the page's home is
+// known here (Coherence::home), as it is when the page has ever been.
 struct Perform { Page page; Atomic atomic; Waiter waiter; Lane lane = 0; Micros now = 0; };
 // Fetch a readable copy that nobody waits for.
 struct Prefetch { Page page; Lane lane = 0; Micros now = 0; };

@@ -176,6 +176,7 @@ void Coordinator::welcome(Time now) {
   net::Welcome welcome;
   welcome.peers.resize(config_.hosts.size());
   welcome.protocol = config_.protocol;
+  welcome.home = config_.home;
   welcome.pager = config_.pager;
   welcome.size = config_.size;
   welcome.page_size = config_.page_size;

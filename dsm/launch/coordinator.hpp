@@ -29,6 +29,7 @@ class Coordinator {
     net::JobKey key{};
     std::string address = "127.0.0.1";  // to listen on
     std::string protocol = "msi";
+    std::string home = "cyclic";
     std::string pager = "sigsegv";
     std::uint64_t size = 0;                                   // of the region, bytes
     std::uint32_t page_size = 4096;                           // bytes

@@ -40,6 +40,9 @@ po::options_description visible_options() {
 po::options_description further_options() {
   po::options_description all("other options");
   auto add = all.add_options();
+  add("home", po::value<std::string>()->value_name("WHERE"),
+      "where pages live: cyclic, in turn on all ranks (the default); block, each allocation in equal parts, the first "
+      "on rank 0; or first-touch, on the rank that touches a page first");
   add("pager", po::value<std::string>()->value_name("sigsegv|uffd"),
       "how a rank notices that a page is not here: by SIGSEGV, which works everywhere (the default); or by "
       "userfaultfd, with which system calls may use pages that are elsewhere, and which needs Linux 6.4 and privilege "
@@ -173,6 +176,9 @@ Options parse_options(const std::vector<std::string>& arguments) {
   }
   if (const auto* kind = text("pager"); kind != nullptr && !pager::parse(*kind, out.pager)) {
     throw UsageError(fmt::format("--pager {}: sigsegv or uffd is needed{}", *kind, hint));
+  }
+  if (const auto* home = text("home"); home != nullptr && !core::parse(*home, out.placement)) {
+    throw UsageError(fmt::format("--home {}: cyclic, block or first-touch is needed{}", *home, hint));
   }
   if (const auto* page_size = text("page-size")) out.page_size = parse_page_size(*page_size);
   if (const auto* size = text("size")) out.size = parse_size(*size, out.page_size);

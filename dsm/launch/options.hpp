@@ -25,6 +25,7 @@ struct Options {
   bool help = false, help_all = false, version = false;  // then nothing else is set
   int ranks = 0;                       // 0: one for each slot of the machine_file
   core::Protocol protocol = core::Protocol::msi;
+  core::Placement placement = core::Placement::cyclic;
   pager::Kind pager = pager::Kind::sigsegv;
   std::uint64_t size = std::uint64_t{1} << 30;         // of the region, bytes; a multiple of the page size
   std::uint32_t page_size = 4096;                      // bytes; a power of two

@@ -65,7 +65,7 @@ TEST(Options, HelpAndVersionNeedNothingElse) {
   EXPECT_TRUE(parse_options({"--version"}).version);
   EXPECT_NE(help_text(false).find("--open-rendezvous"), std::string::npos);
   EXPECT_EQ(help_text(false).find("--pager"), std::string::npos);
-  for (const char* option : {"--open-rendezvous", "--pager"}) {
+  for (const char* option : {"--open-rendezvous", "--home", "--pager"}) {
     EXPECT_NE(help_text(true).find(option), std::string::npos) << option;
   }
 }
@@ -84,6 +84,7 @@ TEST(Options, MisuseIsOneLine) {
       {{"-n"}, ""},
       {{"-p", "mesi", "hosts", "prog"}, "--protocol mesi"},
       {{"--pager", "none", "hosts", "prog"}, "--pager none"},
+      {{"--home", "first_touch", "hosts", "prog"}, "--home first_touch"},
       {{"--timeout", "0", "hosts", "prog"}, "--timeout 0"},
       {{"--timeout", "nan", "hosts", "prog"}, "--timeout nan"},
       {{"--timeout", "5m", "hosts", "prog"}, "--timeout 5m"},

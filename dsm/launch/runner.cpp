@@ -48,6 +48,7 @@ Coordinator::Config coordinator_config(const Runner::Plan& plan, const net::JobK
   config.hosts = plan.hosts;
   config.key = key;
   config.protocol = core::name(plan.options.protocol);
+  config.home = core::name(plan.options.placement);
   config.pager = pager::name(plan.options.pager);
   config.size = plan.options.size;
   config.page_size = plan.options.page_size;

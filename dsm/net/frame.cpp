@@ -22,7 +22,7 @@ constexpr std::uint8_t flag_all = 4;
 constexpr std::uint8_t flag_full = 8;
 constexpr std::uint8_t sync_flags_defined = flag_yes | flag_attempt | flag_all | flag_full;
 
-constexpr auto last_message = static_cast<std::uint8_t>(Message::Kind::performed);
+constexpr auto last_message = static_cast<std::uint8_t>(Message::Kind::located);
 constexpr auto last_sync_message = static_cast<std::uint8_t>(SyncMessage::Kind::cond_wake);
 constexpr auto last_atomic_kind = static_cast<std::uint8_t>(Atomic::Kind::compare_swap);
 constexpr auto last_atomic_state = static_cast<std::uint8_t>(Atomic::State::missed);
@@ -54,7 +54,7 @@ bool decode(const FrameHeader& header, std::size_t page_size, Atomic& out) noexc
 
 bool has_atomic(std::uint8_t op) noexcept {
   return op == static_cast<std::uint8_t>(Message::Kind::perform) ||
-         op == static_cast<std::uint8_t>(Message::Kind::performed);
+         op == static_cast<std::uint8_t>(Message::Kind::located);
 }
 
 }  // namespace

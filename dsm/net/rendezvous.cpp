@@ -16,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::uint32_t protocol_version = 3;  // of Join, Welcome, and of the frames between ranks
+constexpr std::uint32_t protocol_version = 4;  // of Join, Welcome, and of the frames between ranks
 constexpr std::size_t max_text = 255;          // bytes: a host's name, an address, a clause
 constexpr std::int64_t max_lanes = 64;
 constexpr std::int64_t max_spin_us = 1'000'000;
@@ -94,6 +94,7 @@ Welcome read_welcome(const json& object) {
     welcome.peers.push_back({text(peer, "address"), integer<std::uint16_t>(peer, "port", 1, 65535)});
   }
   welcome.protocol = text(object, "protocol");
+  welcome.home = text(object, "home");
   welcome.pager = text(object, "pager");
   welcome.size = integer<std::uint64_t>(object, "size", 1, max_region);
   welcome.page_size = page_size(object);
@@ -142,6 +143,7 @@ json write(const Welcome& welcome) {
   return {{"type", "welcome"},
           {"peers", peers},
           {"protocol", welcome.protocol},
+          {"home", welcome.home},
           {"pager", welcome.pager},
           {"size", welcome.size},
           {"page_size", welcome.page_size},

@@ -49,6 +49,7 @@ struct Peer {
 struct Welcome {
   std::vector<Peer> peers;  // by rank; the own entry included
   std::string protocol = "msi";
+  std::string home = "cyclic";  // core::Placement
   std::string pager = "sigsegv";
   std::uint64_t size = 0;       // of the region, bytes
   std::uint32_t page_size = 0;  // bytes
@@ -77,7 +78,7 @@ using ControlMessage = std::variant<Join, Welcome, Refusal, Report>;
 [[nodiscard]] std::string to_json(const ControlMessage& message);
 // Empty if the text is no such message or a value is out of range; `why` (if not null) then says what is wrong with it.
 // Never throws for what is in the text. A rank number is checked against the job's by the coordinator, not here, so that
-// it can refuse by name; a Welcome's protocol and pager likewise by the node, which knows them.
+// it can refuse by name; a Welcome's protocol, home and pager likewise by the node, which knows them.
 [[nodiscard]] std::optional<ControlMessage> from_json(std::string_view text, std::string* why = nullptr);
 
 // Sends the message as one control frame, blocking. Not async-signal-safe.

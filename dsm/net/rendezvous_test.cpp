@@ -16,7 +16,7 @@ using nlohmann::json;
 
 Join sample_join() { return {3, 4711, 40123, {"x86_64", "little", 4096, 1}}; }
 
-Welcome sample_welcome() { return {{{"127.0.0.1", 4000}, {"::1", 65535}}, "msi", "uffd", 1 << 30, 4096, 4, 50}; }
+Welcome sample_welcome() { return {{{"127.0.0.1", 4000}, {"::1", 65535}}, "msi", "block", "uffd", 1 << 30, 4096, 4, 50}; }
 
 TEST(Rendezvous, JoinComesBackAsItWas) {
   const auto back = from_json(to_json(sample_join()));
@@ -36,6 +36,7 @@ TEST(Rendezvous, WelcomeComesBackAsItWas) {
   EXPECT_EQ(welcome.peers[1].address, "::1");
   EXPECT_EQ(welcome.peers[1].port, 65535);
   EXPECT_EQ(welcome.protocol, "msi");
+  EXPECT_EQ(welcome.home, "block");
   EXPECT_EQ(welcome.pager, "uffd");
   EXPECT_EQ(welcome.size, 1u << 30);
   EXPECT_EQ(welcome.page_size, 4096u);
@@ -151,7 +152,7 @@ TEST(Rendezvous, EveryFieldOfAWelcomeIsChecked) {
   for (const json& bad : {json(""), json(7), json(std::string(300, '1'))})
     expect_refused(sample_welcome(), "/peers/1/address", bad);
   for (const json& bad : {json(0), json(65536), json("80")}) expect_refused(sample_welcome(), "/peers/0/port", bad);
-  for (const char* name : {"/protocol", "/pager"}) {
+  for (const char* name : {"/protocol", "/home", "/pager"}) {
     for (const json& bad : {json(""), json(1)}) expect_refused(sample_welcome(), name, bad);
   }
   for (const json& bad : {json(0), json(4097), json(-4096), json(1LL << 50), json(1e9)})

@@ -86,6 +86,9 @@ std::unique_ptr<Job> make_job() {
   if (!dsm::core::parse(welcome.protocol, options.protocol)) {
     throw std::runtime_error("this libdsm does not know the protocol '" + welcome.protocol + "'");
   }
+  if (!dsm::core::parse(welcome.home, options.placement)) {
+    throw std::runtime_error("this libdsm does not know the place for pages '" + welcome.home + "'");
+  }
   dsm::pager::Kind kind{};
   if (!dsm::pager::parse(welcome.pager, kind)) {
     throw std::runtime_error("this libdsm does not know the pager '" + welcome.pager + "'");
@@ -100,7 +103,10 @@ std::unique_ptr<Job> make_job() {
   auto made = std::make_unique<Job>();
   made->publisher = std::make_unique<dsm::telemetry::Publisher>(static_cast<std::uint32_t>(mesh.rank),
                                                                 static_cast<std::uint32_t>(ranks), welcome.page_size,
-                                                                pages, welcome.protocol);
+                                                                pages, welcome.protocol,
+                                                                options.placement == dsm::core::Placement::cyclic
+                                                                    ? static_cast<std::uint32_t>(ranks)
+                                                                    : 1U);
   made->node = std::make_unique<Node>(std::move(mesh), options, *made->publisher);
   made->pager = dsm::pager::make(kind, size, options.page_size, *made->node, own);
   static_assert(sizeof(dsm::node::Heap::Root) <= dsm::node::OwnArea::root_bytes);

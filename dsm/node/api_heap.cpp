@@ -76,7 +76,20 @@ void* dsm_alloc(size_t bytes) {
     return nullptr;
   }
   job->node->note_collective(bytes);
-  return from_heap(*job, [bytes](Heap& heap) { return heap.collective(bytes); });
+  bool in_heap = false;
+  void* const block = from_heap(*job, [&](Heap& heap) {
+    void* const got = heap.collective(bytes);
+    in_heap = heap.has(got);
+    return got;
+  });
+  if (block == nullptr || in_heap) return block;  // the heap's memory may have been used before
+  const std::size_t page_size = job->pager->page_size();
+  const auto first = static_cast<std::size_t>(static_cast<char*>(block) - job->pager->base()) / page_size;
+  const int error = job->node->deal(static_cast<dsm::core::Page>(first),
+                                    static_cast<dsm::core::Page>((bytes + page_size - 1) / page_size));
+  if (error == 0) return block;
+  errno = error;
+  return nullptr;
 }
 
 void* dsm_malloc(size_t bytes) {

@@ -59,6 +59,10 @@ bool Heap::begin() {
   return true;
 }
 
+bool Heap::has(const void* block) const noexcept {
+  return root_.size != 0 && static_cast<const char*>(block) >= base_ + root_.begin;
+}
+
 // ---- dsm_alloc ----
 
 void* Heap::collective(std::size_t bytes) {

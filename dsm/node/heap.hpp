@@ -48,6 +48,9 @@ class Heap {
   // This rank's next dsm_alloc: page-aligned, zero-filled; the same in every rank. nullptr: no room, in every rank.
   void* collective(std::size_t bytes);
 
+  // Whether it lies in the heap, and not in what was set aside before there was one.
+  [[nodiscard]] bool has(const void* block) const noexcept;
+
   // nullptr: no room. 0 bytes are a block, too.
   void* allocate(std::size_t bytes);
   // `before`, `never`: it is no block of allocate's (any more), and nothing has been done.

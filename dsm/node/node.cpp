@@ -26,6 +26,7 @@ core::Config core_config(const net::Mesh& mesh, const Node::Options& options, st
                       .nodes = static_cast<std::uint8_t>(ranks),
                       .pages = static_cast<core::Page>(options.pages),
                       .protocol = options.protocol,
+                      .placement = options.placement,
                       .requests = static_cast<std::uint16_t>(ranks * core::max_waiters),  // all threads of all others
                       .pins = core::max_pins,
                       .hold = options.hold,

@@ -52,6 +52,7 @@ class Node final : public pager::FaultSink {
  public:
   struct Options {
     core::Protocol protocol = core::Protocol::msi;
+    core::Placement placement = core::Placement::cyclic;
     std::size_t pages = 0;
     std::size_t page_size = 0;  // bytes
     core::Micros hold = 100;
@@ -94,6 +95,9 @@ class Node final : public pager::FaultSink {
   // Does the operation on that page where it is, at one moment of the page's history. Returns what the word held before.
   // Waits for an answer, and for a seat, if there is none. `word` is within the page.
   std::uint64_t perform(core::Page page, const core::Atomic& atomic) noexcept;
+  // All ranks set these pages aside, and say so one after the other in the same order: with Placement::block they now live
+  // in equal parts on all ranks, and this is a barrier (and returns what barrier() does). Otherwise nothing.
+  int deal(core::Page first, core::Page count) noexcept;
   // Something that all ranks must do alike, with this argument: the next barrier ends the job if they have not.
   void note_collective(std::uint64_t argument) noexcept;
 
@@ -198,6 +202,8 @@ class Node final : public pager::FaultSink {
   void do_calls(Errand& errand) noexcept;
   // Takes a place, asks for the page, and waits until it has been here.
   void fetch(Errand& errand, core::Page page, core::Access want, core::Site site) noexcept;
+  // Once it has been here it is known where it lives.
+  void find_home(core::Page page) noexcept;
   void resume(Errand& errand, core::Page page, core::Access want) noexcept;
   void use(core::Page page) noexcept;  // under lock_
   // pages that stay (pin.cpp)

@@ -171,6 +171,13 @@ void Node::note_collective(std::uint64_t argument) noexcept {
   collective_mark_.store((mark ^ argument) * 0x100000001b3U + 1, std::memory_order_relaxed);
 }
 
+int Node::deal(core::Page first, core::Page count) noexcept {
+  if (options_.placement != core::Placement::block) return 0;
+  Errand errand;
+  begin(errand, [&] { core_.deal(first, count); });
+  return barrier();  // only now may somebody ask a home that has not been one before
+}
+
 int Node::barrier() noexcept {
   if (in_barrier_.exchange(true, std::memory_order_acquire)) return EBUSY;
   const Uncancelled uncancelled;

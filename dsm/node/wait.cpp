@@ -45,8 +45,21 @@ void Node::fetch(Errand& errand, core::Page page, core::Access want, core::Site 
 
 // ---- an atomic operation where the page is ----
 
+void Node::find_home(core::Page page) noexcept {
+  bool known = false;
+  Errand errand;
+  begin(errand, [&] { known = core_.home(page) != core::nowhere; });
+  if (known) return;
+  publisher_.begin_wait(RankState::fault, page);
+  fetch(errand, page, core::Access::read, 0);
+  publisher_.end_wait();
+  resume(errand, page, core::Access::read);
+  leave_place(errand);
+}
+
 std::uint64_t Node::perform(core::Page page, const core::Atomic& atomic) noexcept {
   const Uncancelled uncancelled;
+  if (options_.placement == core::Placement::first_touch) find_home(page);
   Errand errand;
   if (!take_place(errand, For::fault)) stuck();  // it waits for service threads alone, as a fault does
   publisher_.begin_wait(RankState::fault, page);
@@ -116,7 +129,8 @@ static_assert(static_cast<int>(core::Message::Kind::grant) == static_cast<int>(c
               static_cast<int>(core::Message::Kind::recalled) == static_cast<int>(core::Message::Kind::recall) + 1 &&
               static_cast<int>(core::Message::Kind::invalidated) ==
                   static_cast<int>(core::Message::Kind::invalidate) + 1 &&
-              static_cast<int>(core::Message::Kind::performed) == static_cast<int>(core::Message::Kind::perform) + 1);
+              static_cast<int>(core::Message::Kind::performed) == static_cast<int>(core::Message::Kind::perform) + 1 &&
+              static_cast<int>(core::Message::Kind::located) == static_cast<int>(core::Message::Kind::locate) + 1);
 
 void Node::await_answer(core::Node peer, Errand& errand) noexcept {
   using Op = core::Message::Kind;

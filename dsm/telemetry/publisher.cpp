@@ -12,8 +12,8 @@
 namespace dsm::telemetry {
 
 Publisher::Publisher(std::uint32_t rank, std::uint32_t ranks, std::uint32_t page_size, std::uint64_t pages,
-                     std::string_view protocol)
-    : bytes_(Segment::bytes(pages)) {
+                     std::string_view protocol, std::uint32_t stride)
+    : bytes_(Segment::bytes(pages, stride)) {
   void* block = nullptr;
   try {
     sysv_.emplace(ipc::SysvSegment::create(bytes_, 0600, IPC_PRIVATE, SHM_NORESERVE));
@@ -37,6 +37,7 @@ Publisher::Publisher(std::uint32_t rank, std::uint32_t ranks, std::uint32_t page
   segment_->ranks = ranks;
   segment_->page_size = page_size;
   segment_->pages = pages;
+  segment_->stride = stride;
   std::memcpy(segment_->protocol, protocol.data(), std::min(protocol.size(), sizeof segment_->protocol - 1));
   segment_->magic = segment_magic;
 }

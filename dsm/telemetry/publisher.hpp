@@ -23,11 +23,12 @@ namespace dsm::telemetry {
 
 class Publisher {
  public:
-  // `page_size` in bytes, `pages` in the region; `protocol` is cut to 15 bytes. State is `starting`. The segment is marked
+  // `page_size` in bytes, `pages` in the region; `protocol` is cut to 15 bytes. `stride`: `ranks` if page p lives at rank p
+  // modulo `ranks`, else 1. State is `starting`. The segment is marked
   // for removal before anything else can fail, so that no death of the rank leaves it behind. Throws std::system_error
   // only when there is not even private memory.
   Publisher(std::uint32_t rank, std::uint32_t ranks, std::uint32_t page_size, std::uint64_t pages,
-            std::string_view protocol);
+            std::string_view protocol, std::uint32_t stride = 1);
   Publisher(const Publisher&) = delete;
   Publisher& operator=(const Publisher&) = delete;
   ~Publisher();
@@ -85,7 +86,8 @@ class Publisher {
 
 inline void Publisher::page(core::Page page, core::View::State state, core::Node owner) noexcept {
   if (page >= segment_->pages) return;
-  PageCell& cell = segment_->cells()[page];
+  const std::uint32_t index = page / segment_->stride;
+  PageCell& cell = segment_->cells()[index];
   if (state == core::View::State::exclusive || state == core::View::State::shared) {
     const bool fresh = cell.state.load(std::memory_order_relaxed) == 0;
     const std::uint32_t before = fresh ? segment_->rank : cell.owner.load(std::memory_order_relaxed);
@@ -96,8 +98,8 @@ inline void Publisher::page(core::Page page, core::View::State state, core::Node
     cell.owner.store(static_cast<std::uint8_t>(segment_->rank), std::memory_order_relaxed);
   }
   cell.state.store(static_cast<std::uint8_t>(state), std::memory_order_relaxed);
-  if (page >= segment_->pages_used.load(std::memory_order_relaxed)) {
-    segment_->pages_used.store(page + 1, std::memory_order_relaxed);
+  if (index >= segment_->cells_used.load(std::memory_order_relaxed)) {
+    segment_->cells_used.store(index + 1, std::memory_order_relaxed);
   }
 }
 

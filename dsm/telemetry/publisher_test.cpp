@@ -75,7 +75,23 @@ TEST(Publisher, AMoveIsAChangeOfTheOwnerBetweenStableStates) {
   publisher.page(3, State::shared, 1);
   EXPECT_EQ(cell.moves, 3u);
   publisher.page(8, State::exclusive, 0);  // beyond the region: ignored
-  EXPECT_EQ(publisher.segment().pages_used, 4u);
+  EXPECT_EQ(publisher.segment().cells_used, 4u);
+}
+
+// Of four ranks' pages in turn this one has no more cells than it needs.
+TEST(Publisher, PagesInTurnHaveDenseCells) {
+  Publisher publisher(1, 4, 4096, 8, "msi", 4);
+  publisher.page(1, State::exclusive, 1);
+  publisher.page(5, State::shared, 1);
+  EXPECT_EQ(publisher.segment().cells_used, 2u);
+  EXPECT_EQ(Segment::bytes(8, 4) - Segment::bytes(0, 4), 2 * sizeof(PageCell));
+  Sampler sampler;
+  ASSERT_EQ(sampler.attach(publisher.id(), 1), "");
+  const Snapshot s = sampler.sample();
+  ASSERT_EQ(s.pages_touched.size(), 2u);
+  EXPECT_EQ(s.pages_touched[0].page, 1u);
+  EXPECT_EQ(s.pages_touched[1].page, 5u);
+  EXPECT_EQ(s.pages_touched[1].home, 1);
 }
 
 TEST(Publisher, ARankWaitsWhileAnyThreadWaits) {
@@ -127,7 +143,7 @@ TEST(Publisher, AForkedChildDoesNotKeepTheSegment) {
 
 // A foreign segment made to look nearly right; `damage` makes it wrong.
 std::string attach_damaged(void (*damage)(Segment&), std::uint64_t cells = 8) {
-  auto raw = ipc::SysvSegment::create(Segment::bytes(cells));
+  auto raw = ipc::SysvSegment::create(Segment::bytes(cells, 1));
   raw.remove();
   auto& segment = *static_cast<Segment*>(raw.data());
   segment.magic = segment_magic;
@@ -135,6 +151,7 @@ std::string attach_damaged(void (*damage)(Segment&), std::uint64_t cells = 8) {
   segment.ranks = 2;
   segment.page_size = 4096;
   segment.pages = 8;
+  segment.stride = 1;
   std::strcpy(segment.protocol, "msi");
   damage(segment);
   Sampler sampler;
@@ -152,6 +169,8 @@ TEST(Sampler, RefusesWhatDoesNotFit) {
   EXPECT_NE(attach_damaged([](Segment& s) { s.page_size = 0; }), "");
   EXPECT_NE(attach_damaged([](Segment& s) { s.pages = 9; }), "");
   EXPECT_NE(attach_damaged([](Segment& s) { s.pages = UINT64_MAX; }), "");
+  EXPECT_NE(attach_damaged([](Segment& s) { s.stride = 0; }), "");
+  EXPECT_NE(attach_damaged([](Segment& s) { s.stride = 3; }), "") << "neither 1 nor the number of ranks";
   EXPECT_NE(attach_damaged([](Segment& s) { std::memset(s.protocol, 'x', sizeof s.protocol); }), "");
   EXPECT_NE(Sampler().attach(-1, 0), "");
   auto tiny = ipc::SysvSegment::create(8);
@@ -160,16 +179,17 @@ TEST(Sampler, RefusesWhatDoesNotFit) {
 }
 
 TEST(Sampler, ClipsWhatIsScribbledLater) {
-  auto raw = ipc::SysvSegment::create(Segment::bytes(8));
+  auto raw = ipc::SysvSegment::create(Segment::bytes(8, 1));
   raw.remove();
   auto& segment = *static_cast<Segment*>(raw.data());
   segment.magic = segment_magic;
   segment.ranks = 1;
   segment.page_size = 4096;
   segment.pages = 8;
+  segment.stride = 1;
   Sampler sampler;
   ASSERT_EQ(sampler.attach(raw.id(), 0), "");
-  std::memset(raw.data(), 0xff, Segment::bytes(8));
+  std::memset(raw.data(), 0xff, Segment::bytes(8, 1));
   const Snapshot s = sampler.sample();
   EXPECT_EQ(s.pages, 8u);
   EXPECT_TRUE(s.pages_touched.empty()) << "there is no such state";

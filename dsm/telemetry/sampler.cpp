@@ -19,6 +19,7 @@ constexpr std::uint64_t max_pages = std::uint64_t{1} << 32;  // core::Page has 3
 struct Head {
   std::uint32_t magic, rank, ranks, page_size;
   std::uint64_t pages;
+  std::uint32_t stride, spare;
   char protocol[sizeof Segment::protocol];
 };
 static_assert(sizeof(Head) == offsetof(Segment, state));
@@ -29,7 +30,8 @@ const char* flaw(const Head& head, std::size_t bytes, std::uint32_t rank) {
   if (head.rank != rank) return "it is another rank's";
   if (head.ranks <= rank || head.ranks > max_rank_samples) return "its number of ranks makes no sense";
   if (head.page_size < 512 || (head.page_size & (head.page_size - 1)) != 0) return "its page size is no power of two";
-  if (head.pages > max_pages || Segment::bytes(head.pages) > bytes) return "it is too small for its pages";
+  if (head.stride != 1 && head.stride != head.ranks) return "its cells are laid out as nobody does";
+  if (head.pages > max_pages || Segment::bytes(head.pages, head.stride) > bytes) return "it is too small for its pages";
   if (::memchr(head.protocol, 0, sizeof head.protocol) == nullptr) return "its protocol's name has no end";
   return nullptr;
 }
@@ -70,7 +72,7 @@ std::string Sampler::attach(int shmid, std::uint32_t rank) {
     if (const char* why = flaw(head, stat.shm_segsz, rank)) return why;
     detach(rank);
     const auto at = std::find_if(sources_.begin(), sources_.end(), [&](const Source& s) { return s.rank > rank; });
-    sources_.insert(at, {rank, stat.shm_cpid, head.page_size, head.pages, head.protocol, std::move(segment)});
+    sources_.insert(at, {rank, stat.shm_cpid, head.page_size, head.pages, head.stride, head.protocol, std::move(segment)});
     return {};
   } catch (const std::system_error& error) {
     return error.what();
@@ -94,18 +96,19 @@ Snapshot Sampler::sample() const {
     one.ranks.back().pid = source.pid;
 
     const PageCell* cells = segment.cells();
-    const std::uint64_t used =
-        std::min<std::uint64_t>(segment.pages_used.load(std::memory_order_relaxed), source.pages);
-    for (std::uint64_t page = 0; page < used; ++page) {
-      const std::uint8_t state = cells[page].state.load(std::memory_order_relaxed);
-      if (state == 0 || state > static_cast<std::uint8_t>(core::View::State::moving)) continue;
+    const std::uint64_t used = std::min(std::uint64_t{segment.cells_used.load(std::memory_order_relaxed)},
+                                        Segment::cell_count(source.pages, source.stride));
+    for (std::uint64_t i = 0; i < used; ++i) {
+      const std::uint8_t state = cells[i].state.load(std::memory_order_relaxed);
+      const std::uint64_t page = source.stride == 1 ? i : i * source.stride + source.rank;
+      if (state == 0 || state > static_cast<std::uint8_t>(core::View::State::moving) || page >= source.pages) continue;
       if (one.pages_touched.size() == max_pages_touched) {
         ++one.pages_left_out;
         continue;
       }
       one.pages_touched.push_back(
-          {static_cast<std::uint32_t>(page), state, cells[page].owner.load(std::memory_order_relaxed),
-           static_cast<std::uint8_t>(source.rank), cells[page].moves.load(std::memory_order_relaxed)});
+          {static_cast<std::uint32_t>(page), state, cells[i].owner.load(std::memory_order_relaxed),
+           static_cast<std::uint8_t>(source.rank), cells[i].moves.load(std::memory_order_relaxed)});
     }
     merge(out, one);
   }

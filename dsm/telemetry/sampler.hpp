@@ -32,7 +32,8 @@ class Sampler {
     std::uint32_t rank = 0;
     std::int64_t pid = 0;
     std::uint32_t page_size = 0;
-    std::uint64_t pages = 0;  // as checked; the segment's own field is not looked at again
+    std::uint64_t pages = 0;  // as checked, like the next; the segment's own field is not looked at again
+    std::uint32_t stride = 1;
     std::string protocol;
     ipc::SysvSegment segment;
   };

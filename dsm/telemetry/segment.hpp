@@ -15,11 +15,12 @@
 
 namespace dsm::telemetry {
 
-inline constexpr std::uint32_t segment_magic = 0x31545344;  // "DST1"
+inline constexpr std::uint32_t segment_magic = 0x32545344;  // "DST2"
 
 enum class RankState : std::uint32_t { starting, running, fault, lock, barrier, finalized, lost };
 
-// One per page, at the page's home only: 8 bytes, zero = never touched.
+// One per page, at the page's home only: 8 bytes, zero = never touched. If every page's home follows from its number there
+// is none for the others' pages (Segment::stride).
 struct PageCell {
   std::atomic<std::uint8_t> state;  // core::View::State
   std::atomic<std::uint8_t> owner;  // rank
@@ -39,17 +40,22 @@ struct Segment {
   std::uint32_t magic;
   std::uint32_t rank, ranks;
   std::uint32_t page_size;
-  std::uint64_t pages;
-  char protocol[16];  // zero-terminated
+  std::uint64_t pages;  // in the region
+  std::uint32_t stride;  // 1: cell i is page i's; else it is `ranks`, and the cell that of page i * stride + rank
+  std::uint32_t spare;
+  char protocol[16];    // zero-terminated
   std::atomic<RankState> state;
-  std::atomic<std::uint32_t> pages_used;  // no cell at or beyond this index has ever been written
+  std::atomic<std::uint32_t> cells_used;  // no cell at or beyond this index has ever been written
   std::atomic<std::uint64_t> on_page;     // page a thread is faulting on, when state is `fault`; lock id; barrier round
   Counters counters;
-  // PageCell cells[pages] follow
+  // PageCell cells[] follow
   [[nodiscard]] PageCell* cells() noexcept { return reinterpret_cast<PageCell*>(this + 1); }
   [[nodiscard]] const PageCell* cells() const noexcept { return reinterpret_cast<const PageCell*>(this + 1); }
-  [[nodiscard]] static std::size_t bytes(std::uint64_t pages) noexcept {
-    return sizeof(Segment) + pages * sizeof(PageCell);
+  [[nodiscard]] static std::uint64_t cell_count(std::uint64_t pages, std::uint32_t stride) noexcept {
+    return (pages + stride - 1) / stride;
+  }
+  [[nodiscard]] static std::size_t bytes(std::uint64_t pages, std::uint32_t stride) noexcept {
+    return sizeof(Segment) + cell_count(pages, stride) * sizeof(PageCell);
   }
 };
 static_assert(sizeof(Segment) % 8 == 0);

@@ -167,6 +167,26 @@ TEST_P(Protocols, EachOperationCostsItsMessagesAndTheKernelCountsThemToo) {
   EXPECT_EQ(r.code(), 0) << text(r);
 }
 
+TEST_P(Protocols, PagesLiveWhereHomeSays) {
+  for (const std::string home : {"cyclic", "block", "first-touch"}) {
+    const auto with = [&](const std::string& ranks) {
+      return std::vector<std::string>{"-p", GetParam(), "-n", ranks, "--home", home};
+    };
+    for (const char* ranks : {"2", "3"}) {
+      const Ended r = run(job(with(ranks), {"dsm_stress", "homes", "--how", home}));
+      EXPECT_EQ(r.code(), 0) << home << text(r);
+    }
+    for (const std::vector<std::string>& line : std::vector<std::vector<std::string>>{
+             {"dsm_stress", "rmw", "--rounds", "100"},
+             {"dsm_stress", "atomic", "--threads", "2", "--rounds", "50"},
+             {"dsm_stress", "collective", "--rounds", "5"},
+             {"dsm_stress", "heap", "--rounds", "400", "--threads", "2"}}) {
+      const Ended r = run(job(with("4"), line));
+      EXPECT_EQ(r.code(), 0) << home << text(r);
+    }
+  }
+}
+
 // A mapping for each page would be more than vm.max_map_count has, as it usually is. The program counts them. The whole
 // 200,000 pages: see HACKING.md.
 TEST_P(Protocols, ACheckerboardOfARanksOwnPagesStaysWithinTheKernelsLimit) {

@@ -1,5 +1,5 @@
 # Several real processes: what only a whole job can show.
-stress_parts := stress stress_sync stress_messages stress_atomic stress_collective stress_heap stress_syscalls stress_pager
+stress_parts := stress stress_sync stress_messages stress_atomic stress_collective stress_heap stress_syscalls stress_pager stress_homes
 $(eval $(call program,dsm_stress,$(patsubst %,dsm/tests/%.cpp,$(stress_parts)),node core pager net telemetry ipc01 ipc02 ipc03 ipc04 ipc06,-lsodium -lboost_program_options))
 $(eval $(call library,testbench,dsm/tests/launch_bench.cpp))
 $(eval $(call test,dsm_run_test,dsm/tests/dsm_run_test.cpp dsm/tests/heap_run_test.cpp,testbench ipc04,,dsmexec dsm_stress double_touch hello))

@@ -16,7 +16,7 @@ struct Options {
   unsigned threads = 4;
   double seconds = 1;
   unsigned seed = 1;
-  std::string how;       // which misuse (heap_misuse)
+  std::string how;       // which misuse (heap_misuse); which --home (homes)
   std::size_t pages = 200'000;  // of the checkerboard
   char* region = nullptr;  // its base
   bool migrate = false;  // the job's protocol, as the caller says it (messages)
@@ -55,5 +55,6 @@ bool heap_misuse(const Options& o);
 bool checkerboard(const Options& o);  // stress_pager.cpp
 bool pin(const Options& o);
 bool no_memory(const Options& o);
+bool homes(const Options& o);  // stress_homes.cpp
 
 }  // namespace stress

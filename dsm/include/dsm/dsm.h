@@ -54,7 +54,8 @@ size_t dsm_page_size(void);
  *
  * dsm_alloc sets `bytes` of the region aside, page-aligned and zero-filled; collective, with the same size in every
  * rank. NULL and ENOMEM, in every rank, when the region has no room left; EINVAL for 0. Never given back. If two ranks
- * have called it with different sizes, the next barrier ends the job. */
+ * have called it with different sizes, the next barrier ends the job. Under dsmexec --home block it is itself a
+ * barrier. */
 void *dsm_alloc(size_t bytes);
 
 /* As malloc(3) and free(3), in the region: any rank may use and free what another has made. The first call makes all

@@ -1,0 +1,93 @@
+// dsm_stress homes --how cyclic|block|first-touch: where pages live under dsmexec --home, told by what touching them costs.
+//
+//   $ build/bin/dsmexec -n 3 --home block machine_file dsm_stress homes --how block
+//
+// One allocation of as many equal parts as there are ranks. Each rank in its turn writes its own part, then its neighbour's,
+// and counts the questions that it has asked: nobody else does anything meanwhile.
+#include <dsm/dsm.h>
+
+#include <cstdio>
+#include <functional>
+#include <string>
+
+#include "dsm/tests/stress.hpp"
+
+namespace stress {
+
+namespace {
+
+constexpr std::size_t part = 30;  // pages
+
+class Array {
+ public:
+  explicit Array(const Options& o)
+      : words_(shared<Word>(static_cast<std::size_t>(DSM_NODE_NUM) * part * dsm_page_size() / sizeof(Word))),
+        first_(static_cast<std::size_t>(reinterpret_cast<char*>(words_) - o.region) / dsm_page_size()) {}
+  [[nodiscard]] volatile Word& word(std::size_t page) const { return words_[page * dsm_page_size() / sizeof(Word)]; }
+  // Of one rank's part, those pages of which this rank is home or manager if pages are dealt in turn.
+  [[nodiscard]] Word in_turn_here(int rank) const {
+    Word count = 0;
+    for (std::size_t i = 0; i < part; ++i) {
+      const std::size_t page = first_ + static_cast<std::size_t>(rank) * part + i;
+      count += page % static_cast<std::size_t>(DSM_NODE_NUM) == static_cast<std::size_t>(DSM_NODE_ID) ? 1 : 0;
+    }
+    return count;
+  }
+
+ private:
+  Word* words_;
+  std::size_t first_;
+};
+
+Word messages() {
+  struct dsm_stats now {};
+  dsm_stats(&now);
+  return now.messages;
+}
+
+// Each rank in its turn; true if the number of messages that this one has sent in its own is right.
+bool in_turns(const char* what, Word expected, const std::function<void()>& act) {
+  Word sent = 0;
+  for (int rank = 0; rank < DSM_NODE_NUM; ++rank) {
+    if (dsm_barrier() != 0) return false;
+    if (rank != DSM_NODE_ID) continue;
+    const Word before = messages();
+    act();
+    sent = messages() - before;
+  }
+  return same(what, expected, sent);
+}
+
+}  // namespace
+
+bool homes(const Options& o) {
+  const Array array(o);
+  const int neighbour = (DSM_NODE_ID + 1) % DSM_NODE_NUM;
+  const auto write = [&](int rank, Word value) {
+    for (std::size_t i = 0; i < part; ++i) {  // one instruction, and so one fault
+      __atomic_fetch_add(&array.word(static_cast<std::size_t>(rank) * part + i), value + i, __ATOMIC_RELAXED);
+    }
+  };
+  const Word far_own = part - array.in_turn_here(DSM_NODE_ID), far_next = part - array.in_turn_here(neighbour);
+  const bool cyclic = o.how == "cyclic", block = o.how == "block";
+  if (!cyclic && !block && o.how != "first-touch") {
+    std::fprintf(stderr, "homes: --how cyclic, block or first-touch is needed\n");
+    return false;
+  }
+  // cyclic: asks the home. block: lives here. first-touch: asks the manager where the page lives: here.
+  bool ok = in_turns("homes: questions about the own part", block ? 0 : far_own, [&] { write(DSM_NODE_ID, 1); });
+  // The neighbour has written it: the page is asked for at its home, or called back from there, once. Where it lives must
+  // be asked first, if that is where it was touched first.
+  ok = in_turns("homes: questions about the neighbour's part", cyclic || block ? part : part + far_next,
+                [&] { write(neighbour, 100); }) &&
+       ok;
+  dsm_barrier();
+  Word sum = 0, expected = 0;
+  for (std::size_t page = 0; page < static_cast<std::size_t>(DSM_NODE_NUM) * part; ++page) {
+    sum += array.word(page);
+    expected += 101 + 2 * (page % part);
+  }
+  return same("homes: the sum of what was written", expected, sum) && ok;
+}
+
+}  // namespace stress
