@@ -138,10 +138,3 @@ class FakeCluster {
 };
 
 }  // namespace dsm::node::testing
-
-#if defined(__SANITIZE_THREAD__)
-// A frame is read by sendmsg(2) after the lock has been let go, and written again only when the receiver has answered:
-// causality through the network. ThreadSanitizer takes a socket for a synchronization, but counts sendmsg's reading of
-// its buffers as coming after it, and so sees a race there. That the bytes stay as they are is what core's explorer checks.
-extern "C" __attribute__((used)) inline const char* __tsan_default_suppressions() { return "race:dsm::net::Channel::Impl::flush_some\n"; }
-#endif
