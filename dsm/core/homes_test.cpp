@@ -179,14 +179,10 @@ TEST_P(FirstTouch, ImpossibleMessagesEndTheJobAndChangeNothing) {
     Message msg;
     const char* why;
   } impossible[] = {
-      {1, 0, locate, "it lives there, and was told so"},
-      {0, 1, locate, "not the manager"},
-      {2, 0, numbered, "a field that it does not have"},
-      {2, 0, carries, "a field that it does not have"},
-      {1, 2, located, "not from the manager"},
-      {0, 2, at_nobody, "there is no such node"},
-      {0, 1, located, "nobody asks any more"},
-      {2, 0, located, "the manager does not ask"},
+      {1, 0, locate, "it lives there, and was told so"}, {0, 1, locate, "not the manager"},
+      {2, 0, numbered, "a field that it does not have"}, {2, 0, carries, "a field that it does not have"},
+      {1, 2, located, "not from the manager"},           {0, 2, at_nobody, "there is no such node"},
+      {0, 1, located, "nobody asks any more"},           {2, 0, located, "the manager does not ask"},
   };
   const auto before = std::array{talk.core(0).digest(), talk.core(1).digest(), talk.core(2).digest()};
   for (const auto& one : impossible) {

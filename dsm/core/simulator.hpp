@@ -1,9 +1,9 @@
 // dsm/core/simulator.hpp - random programs over random schedules, on the real cores.
 //
 // Where the explorer walks every interleaving of a small world, the simulator walks one of each of very many larger ones:
-// 2 to 6 nodes, now and then up to 64; up to 3 threads each; a few pages of different homes; straight-line programs of
-// reads, writes, read-modify-writes, instructions that touch two pages, and atomic operations that are done where the page
-// is (Perform). All of it is drawn from one number, the seed.
+// 2 to 6 nodes, now and then up to 64; up to 3 threads each; a few pages, placed in each of the three ways (homes.hpp);
+// straight-line programs of reads, writes, read-modify-writes, instructions that touch two pages, and atomic operations
+// that are done where the page is (Perform). All of it is drawn from one number, the seed.
 // What may happen in what order is the driver's contract (dsm/node/node.hpp): a node takes no event while it has actions to
 // carry out, but its threads run on, between any two actions; each connection delivers in order, and overtakes every other.
 //

@@ -70,6 +70,10 @@ void draw_programs(Random& random, Scenario& s, std::uint32_t quarrel) {
     const bool quarrels = (node + 0U + s.nodes - first) % s.nodes < quarrelling;
     for (std::uint32_t thread = random.between(1, s.threads_max); thread > 0; --thread) {
       Program program{.node = node, .code = {}};
+      if (s.placement == Placement::first_touch &&
+          taste.atomics != 0) {  // who asks for one must know where the page lives
+        for (const Page page : s.pages) program.code.push_back({.touch = {Touch{.page = page, .reads = true}}});
+      }
       for (std::uint32_t i = random.between(1, length_max); i > 0; --i) {
         program.code.push_back(draw_instruction(random, s.pages, quarrels ? taste : simple));
       }
@@ -100,13 +104,15 @@ Scenario draw(Random& random, const Limits& limits) {
     s.death = random.between(1, 300);
     s.victim = static_cast<Node>(random.below(s.nodes));
   }
+  constexpr std::array placements = {Placement::cyclic, Placement::cyclic, Placement::block, Placement::first_touch};
+  s.placement = random.any(placements);
   draw_programs(random, s, limits.quarrel);
   return s;
 }
 
 std::string text(const Scenario& s) {
-  std::string out = std::string(name(s.protocol)) + ", " + std::to_string(s.nodes) + " nodes, " +
-                    std::to_string(s.programs.size()) + " threads, pages";
+  std::string out = std::string(name(s.protocol)) + ", " + std::string(name(s.placement)) + ", " +
+                    std::to_string(s.nodes) + " nodes, " + std::to_string(s.programs.size()) + " threads, pages";
   for (const Page page : s.pages) out += " p" + std::to_string(page);
   out += ", " + std::to_string(s.call_lanes) + " call lanes, hold " + std::to_string(s.hold) + ", absence " +
          std::to_string(s.absence) + ", pins " + std::to_string(s.pins) + ", pace " + std::to_string(s.pace) +

@@ -58,6 +58,7 @@ struct Program {
 
 struct Scenario {
   Protocol protocol = Protocol::msi;
+  Placement placement = Placement::cyclic;  // block: the whole region is one allocation
   std::uint8_t nodes = 2;
   std::vector<Page> pages;  // those that the programs touch; the region ends behind the last of them
   Lane call_lanes = 1;      // of each node; a thread that finds none free asks on the service lane

@@ -31,11 +31,13 @@ World::World(const Scenario& scenario, Random& random, std::string* trace)
                .nodes = scenario.nodes,
                .pages = pages,
                .protocol = scenario.protocol,
+               .placement = scenario.placement,
                .waiters = static_cast<std::uint16_t>(scenario.threads_max),
                .requests = static_cast<std::uint16_t>(scenario.nodes * scenario.pages.size() + threads_.size()),
                .pins = scenario.pins,
                .hold = scenario.hold,
                .absence = scenario.absence});
+    core.deal(0, pages);
     ranks_.push_back({.core = std::move(core),
                       .allow = std::vector<Access>(pages),
                       .frame = std::vector<Frame>(pages),
@@ -209,7 +211,8 @@ void World::check_end() {
 // What the nodes believe must fit what is.
 void World::check_page(Page page) {
   const auto name = [page](Node n) { return "node " + std::to_string(n) + ", p" + std::to_string(page) + ": "; };
-  const Node home = ranks_[0].core.home(page);
+  const auto manager = static_cast<Node>(page % scenario_.nodes);
+  const Node told = ranks_[manager].core.home(page), home = told == nowhere ? manager : told;
   const View directory = ranks_[home].core.view(page);
   for (Node n = 0; n < scenario_.nodes; ++n) {
     const View view = ranks_[n].core.view(page);
