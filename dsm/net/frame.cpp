@@ -54,7 +54,7 @@ bool decode(const FrameHeader& header, std::size_t page_size, Atomic& out) noexc
 
 bool has_atomic(std::uint8_t op) noexcept {
   return op == static_cast<std::uint8_t>(Message::Kind::perform) ||
-         op == static_cast<std::uint8_t>(Message::Kind::located);
+         op == static_cast<std::uint8_t>(Message::Kind::performed);
 }
 
 }  // namespace
