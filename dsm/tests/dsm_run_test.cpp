@@ -187,6 +187,15 @@ TEST_P(Protocols, PagesLiveWhereHomeSays) {
   }
 }
 
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep memory of their own for what is touched
+TEST(Memory, APageThatAllRanksHaveTouchedCostsEachAtMost24Bytes) {
+  for (const std::string home : {"cyclic", "block", "first-touch"}) {
+    const Ended r = run(job({"-n", "3", "--home", home}, {"dsm_stress", "tables", "--pages", "12000"}));
+    EXPECT_EQ(r.code(), 0) << home << text(r);
+  }
+}
+#endif
+
 // A mapping for each page would be more than vm.max_map_count has, as it usually is. The program counts them. The whole
 // 200,000 pages: see HACKING.md.
 TEST_P(Protocols, ACheckerboardOfARanksOwnPagesStaysWithinTheKernelsLimit) {

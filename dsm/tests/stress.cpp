@@ -224,6 +224,7 @@ constexpr Test tests[] = {
     {"heap-misuse", stress::heap_misuse},
     {"checkerboard", stress::checkerboard},
     {"homes", stress::homes},
+    {"tables", stress::tables},
     {"pin", stress::pin},
     {"no-memory", stress::no_memory},
     // one rank that misbehaves
@@ -260,7 +261,7 @@ int main(int argc, char** argv) {
       "seconds", po::value(&o.seconds), "how long (hammer, sync)")("seed", po::value(&o.seed), "of what is random")(
       "how", po::value(&o.how),
       "which misuse (heap-misuse): foreign|alloc|inside|misaligned|twice|late-malloc|late-free; which --home (homes)")(
-      "pages", po::value(&o.pages), "to touch every other one of (checkerboard)")(
+      "pages", po::value(&o.pages), "to touch every other one of (checkerboard), or all of (tables)")(
       "migrate", po::bool_switch(&o.migrate), "the protocol is migrate (messages)");
   if (const auto code = command_line::read(argc, argv, "dsm_stress", options, "what")) return *code;
   return command_line::run_in_job(argc, argv, [&o](char* region) {

@@ -56,5 +56,6 @@ bool checkerboard(const Options& o);  // stress_pager.cpp
 bool pin(const Options& o);
 bool no_memory(const Options& o);
 bool homes(const Options& o);  // stress_homes.cpp
+bool tables(const Options& o);
 
 }  // namespace stress

@@ -4,9 +4,13 @@
 //
 // One allocation of as many equal parts as there are ranks. Each rank in its turn writes its own part, then its neighbour's,
 // and counts the questions that it has asked: nobody else does anything meanwhile.
+//
+// dsm_stress tables: how many bytes libdsm keeps for each page that all ranks have touched.
 #include <dsm/dsm.h>
 
 #include <cstdio>
+#include <cstdlib>
+#include <fstream>
 #include <functional>
 #include <string>
 
@@ -58,7 +62,39 @@ bool in_turns(const char* what, Word expected, const std::function<void()>& act)
   return same(what, expected, sent);
 }
 
+// KiB of this process's own memory, and of what it publishes for dsmtop (a System V segment).
+long own_kib() {
+  long sum = 0;
+  bool published = false;
+  std::ifstream maps("/proc/self/smaps");
+  for (std::string line; std::getline(maps, line);) {
+    if (line.find(" kB") == std::string::npos) published = line.find("SYSV") != std::string::npos;  // a mapping begins
+    const bool counts = line.rfind("Anonymous:", 0) == 0 || (published && line.rfind("Rss:", 0) == 0);
+    if (counts) sum += std::atol(line.c_str() + line.find(':') + 1);
+  }
+  return sum;
+}
+
 }  // namespace
+
+// Every page is read by every rank, and so has its entry in all tables. First each rank reads its own part: under
+// first-touch a page's home keeps the larger tables, and one rank might else be the home of all.
+bool tables(const Options& o) {
+  const volatile char* const bytes = shared<char>(o.pages * dsm_page_size());
+  const auto read = [&](std::size_t first, std::size_t end) {
+    for (std::size_t page = first; page < end; ++page) static_cast<void>(bytes[page * dsm_page_size()]);
+    return dsm_barrier() == 0;
+  };
+  const auto rank = static_cast<std::size_t>(DSM_NODE_ID), ranks = static_cast<std::size_t>(DSM_NODE_NUM);
+  if (!read(0, 0)) return false;
+  const long before = own_kib();
+  if (!read(o.pages * rank / ranks, o.pages * (rank + 1) / ranks) || !read(0, o.pages)) return false;
+  const double each = static_cast<double>(own_kib() - before) * 1024 / static_cast<double>(o.pages);
+  std::printf("tables: %.1f bytes a page\n", each);
+  if (each > 5 && each <= 24) return true;
+  std::fprintf(stderr, "tables: %.1f bytes a page, not 5 to 24\n", each);
+  return false;
+}
 
 bool homes(const Options& o) {
   const Array array(o);
