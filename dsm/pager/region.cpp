@@ -41,7 +41,7 @@ Region::Region(std::size_t bytes, std::size_t page_bytes, std::size_t own)
     : size(bytes),
       page_size(page_bytes),
       views(map_views(bytes, page_bytes, own)),
-      reserved(nullptr, views.application.size() / page_bytes, PROT_READ | PROT_WRITE,
+      reserved(nullptr, views.application.size() / page_bytes / 8 + 1, PROT_READ | PROT_WRITE,
                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0, "the table of the pages that have memory") {}
 
 // Two threads may come here for one page: the second asks for what is there.
@@ -57,7 +57,8 @@ void Region::reserve_now(core::Page page) const noexcept {
     std::abort();
   }
   errno = before;
-  std::atomic_ref<char>(reserved.data()[page]).store(1, std::memory_order_relaxed);
+  std::atomic_ref<char>(reserved.data()[page / 8])
+      .fetch_or(static_cast<char>(1 << (page % 8)), std::memory_order_relaxed);
 }
 
 // Through the alias: its entry in the page table comes with the frame, and saves the fault that the page's first use would

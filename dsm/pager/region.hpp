@@ -29,7 +29,7 @@ struct Region {
   const std::size_t size;  // of what the application is told of; the views have more if there are pages of our own
   const std::size_t page_size;
   const ipc::TwoViews views;
-  const ipc::Mapping reserved;  // by page: 1 if it has memory
+  const ipc::Mapping reserved;  // a bit for each page: 1 if it has memory
 
   [[nodiscard]] std::size_t pages() const noexcept { return views.application.size() / page_size; }  // in the views
   [[nodiscard]] core::Page page_of(const void* address) const noexcept {
@@ -48,7 +48,9 @@ struct Region {
   // Gives the page memory, once. If there is none, says so and ends the process: to be told that by a signal in the middle
   // of an instruction (SIGBUS), or by a system call (EFAULT), would be to be told nothing.
   void reserve(core::Page page) const noexcept {
-    if (std::atomic_ref<char>(reserved.data()[page]).load(std::memory_order_relaxed) == 0) reserve_now(page);
+    if ((std::atomic_ref<char>(reserved.data()[page / 8]).load(std::memory_order_relaxed) >> (page % 8) & 1) == 0) {
+      reserve_now(page);
+    }
   }
 
   // Whether the SIGSEGV comes from a hole where the region was: fork does not hand it down. If so, says it on stderr.
