@@ -87,7 +87,7 @@ std::unique_ptr<Job> make_job() {
     throw std::runtime_error("this libdsm does not know the protocol '" + welcome.protocol + "'");
   }
   if (!dsm::core::parse(welcome.home, options.placement)) {
-    throw std::runtime_error("this libdsm does not know the place for pages '" + welcome.home + "'");
+    throw std::runtime_error("this libdsm does not know the placement '" + welcome.home + "'");
   }
   dsm::pager::Kind kind{};
   if (!dsm::pager::parse(welcome.pager, kind)) {

@@ -84,7 +84,7 @@ class FakeCluster {
   };
 
   FakeCluster(std::size_t ranks, std::size_t pages, core::Protocol protocol, std::uint32_t lanes = 2, core::Micros hold = 100,
-              std::size_t runs_max = SIZE_MAX) {
+              std::size_t runs_max = SIZE_MAX, core::Placement placement = core::Placement::cyclic) {
     std::vector<net::Mesh> meshes(ranks);
     for (std::size_t i = 0; i < ranks; ++i) {
       meshes[i].rank = static_cast<int>(i);
@@ -106,7 +106,7 @@ class FakeCluster {
       Rank& r = ranks_[i];
       r.publisher = std::make_unique<telemetry::Publisher>(static_cast<std::uint32_t>(i), static_cast<std::uint32_t>(ranks), page_bytes, pages, core::name(protocol));
       r.pager = std::make_unique<FakePager>(pages, runs_max);
-      const Node::Options options{.protocol = protocol, .pages = pages, .page_size = page_bytes, .hold = hold};
+      const Node::Options options{.protocol = protocol, .placement = placement, .pages = pages, .page_size = page_bytes, .hold = hold};
       r.node = std::make_unique<Node>(std::move(meshes[i]), options, *r.publisher);
       r.node->start(*r.pager);
     }

@@ -150,7 +150,10 @@ TEST_F(HeapTest, TheHeapBeginsBehindWhatAnyRankHasBeenGiven) {
   ASSERT_EQ(fast.collective(3 * page), base());
   ASSERT_EQ(fast.collective(2 * page), base() + 3 * page);
   ASSERT_EQ(slow.collective(3 * page), base());
+  EXPECT_FALSE(fast.has(base() + 3 * page)) << "there is none yet";
   auto* const block = static_cast<char*>(third.allocate(8));
+  EXPECT_TRUE(fast.has(block));
+  EXPECT_FALSE(fast.has(base() + 3 * page));
   EXPECT_GT(block, base() + 5 * page);
   EXPECT_EQ(slow.collective(2 * page), base() + 3 * page) << "the call that another rank made before the heap began";
   EXPECT_EQ(third.collective(3 * page), base());

@@ -95,8 +95,8 @@ class Node final : public pager::FaultSink {
   // Does the operation on that page where it is, at one moment of the page's history. Returns what the word held before.
   // Waits for an answer, and for a seat, if there is none. `word` is within the page.
   std::uint64_t perform(core::Page page, const core::Atomic& atomic) noexcept;
-  // All ranks set these pages aside, and say so one after the other in the same order: with Placement::block they now live
-  // in equal parts on all ranks, and this is a barrier (and returns what barrier() does). Otherwise nothing.
+  // All ranks set these pages aside, all in the same order, of rising pages. With Placement::block the pages live in equal
+  // parts on all ranks from now on, and this is a barrier (EBUSY, as that, and nothing is done). Otherwise nothing.
   int deal(core::Page first, core::Page count) noexcept;
   // Something that all ranks must do alike, with this argument: the next barrier ends the job if they have not.
   void note_collective(std::uint64_t argument) noexcept;
@@ -182,6 +182,9 @@ class Node final : public pager::FaultSink {
   int ask(telemetry::RankState state, core::Key key, Event event, int error) noexcept;
   enum class For : std::uint8_t { fault, sync };
   int take(core::Key lock, bool attempt, For what) noexcept;
+
+  [[nodiscard]] bool enter_barrier() noexcept;  // false: another thread of this rank is in it
+  void meet() noexcept;                         // and leaves it. REQUIRES: entered
 
   // the thread that waits (wait.cpp)
   // A seat, and a lane if one is free. The first word of the bitmap is for faults only: what they wait for depends on

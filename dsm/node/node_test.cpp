@@ -100,9 +100,8 @@ TEST(Node, CountsTheMessagesOfAMiss) {
 }
 
 // In every way at once: each number is drawn by one thread only.
-TEST_P(BothProtocols, AtomicOperationsAndInstructionsOnOneWordAreOneSequence) {
+void draw_numbers(FakeCluster& cluster) {
   constexpr std::uint64_t each = 300;
-  FakeCluster cluster(3, 1, GetParam());
   std::array<std::atomic<unsigned>, 3 * 3 * each> times{};
   cluster.everywhere(
       [&](FakeCluster::Rank& rank, std::size_t thread) {
@@ -121,6 +120,33 @@ TEST_P(BothProtocols, AtomicOperationsAndInstructionsOnOneWordAreOneSequence) {
       3);
   EXPECT_EQ(value_at(cluster[0], 0), times.size());
   EXPECT_TRUE(std::all_of(times.begin(), times.end(), [](const auto& t) { return t.load() == 1; }));
+}
+
+TEST_P(BothProtocols, AtomicOperationsAndInstructionsOnOneWordAreOneSequence) {
+  FakeCluster cluster(3, 1, GetParam());
+  draw_numbers(cluster);
+}
+
+// Three threads of each rank, and one lane: all of them ask for what no rank has ever touched.
+TEST_P(BothProtocols, AtomicOperationsFindAPageThatLivesWhereItWasTouchedFirst) {
+  for (int round = 0; round < 5; ++round) {
+    FakeCluster cluster(3, 1, GetParam(), 1, 100, SIZE_MAX, core::Placement::first_touch);
+    draw_numbers(cluster);
+  }
+}
+
+TEST_P(BothProtocols, PagesThatLiveWhereTheyWereTouchedFirstKeepTheirValues) {
+  constexpr core::Page pages = 64;
+  FakeCluster cluster(4, pages, GetParam(), 1, 100, SIZE_MAX, core::Placement::first_touch);
+  cluster.everywhere(
+      [](FakeCluster::Rank& rank, std::size_t thread) {
+        for (core::Page i = 0; i < 2 * pages; ++i) {
+          rank.touch((i * 7 + static_cast<core::Page>(thread) * 32) % pages, Access::write,
+                     [](char* bytes) { increment(bytes, 0); });
+        }
+      },
+      2);
+  for (core::Page page = 0; page < pages; ++page) EXPECT_EQ(value_at(cluster[1], page), 16U) << page;
 }
 
 TEST(Node, ABarrierOfNCosts2NMinus2Messages) {

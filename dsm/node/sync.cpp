@@ -173,13 +173,22 @@ void Node::note_collective(std::uint64_t argument) noexcept {
 
 int Node::deal(core::Page first, core::Page count) noexcept {
   if (options_.placement != core::Placement::block) return 0;
+  if (!enter_barrier()) return EBUSY;
   Errand errand;
   begin(errand, [&] { core_.deal(first, count); });
-  return barrier();  // only now may somebody ask a home that has not been one before
+  meet();  // only now may somebody ask a home that has not been one before
+  return 0;
 }
 
 int Node::barrier() noexcept {
-  if (in_barrier_.exchange(true, std::memory_order_acquire)) return EBUSY;
+  if (!enter_barrier()) return EBUSY;
+  meet();
+  return 0;
+}
+
+bool Node::enter_barrier() noexcept { return !in_barrier_.exchange(true, std::memory_order_acquire); }
+
+void Node::meet() noexcept {
   const Uncancelled uncancelled;
   Errand errand;
   if (!take_place(errand, For::fault)) stuck();  // one thread of a rank: it cannot starve the faults
@@ -190,7 +199,6 @@ int Node::barrier() noexcept {
   });
   leave_place(errand);
   in_barrier_.store(false, std::memory_order_release);
-  return 0;
 }
 
 }  // namespace dsm::node

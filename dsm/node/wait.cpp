@@ -78,14 +78,12 @@ std::uint64_t Node::perform(core::Page page, const core::Atomic& atomic) noexcep
 
 // The instruction's turn begins: from here on the page must stay for the hold, and no longer.
 void Node::resume(Errand& errand, core::Page page, core::Access want) noexcept {
-  lock_.lock();
-  if (access_[page] >= want) {
+  begin(errand, [&] {
+    if (access_[page] < want) return;
     use(page);
     core_.step(core::Resumed{page, now_us()}, actions_);
     carry_out(errand);
-  }
-  lock_.unlock();
-  send_off(errand);
+  });
 }
 
 // The page's grant was not wasted: somebody is here to use it.

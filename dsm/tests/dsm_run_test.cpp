@@ -187,11 +187,21 @@ TEST_P(Protocols, PagesLiveWhereHomeSays) {
   }
 }
 
+TEST_P(Protocols, ASignalHandlerMayTouchPagesDuringAnAtomicOperationOnAPageThatWasNeverHere) {
+  for (const std::string home : {"cyclic", "first-touch"}) {
+    const Ended r = run(job({"-p", GetParam(), "-n", "4", "--home", home}, {"dsm_stress", "alarms"}));
+    EXPECT_EQ(r.code(), 0) << home << text(r);
+  }
+}
+
 #if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__)  // they keep memory of their own for what is touched
 TEST(Memory, APageThatAllRanksHaveTouchedCostsEachAtMost24Bytes) {
   for (const std::string home : {"cyclic", "block", "first-touch"}) {
-    const Ended r = run(job({"-n", "3", "--home", home}, {"dsm_stress", "tables", "--pages", "12000"}));
+    const Ended r = run(job({"-n", "4", "--home", home}, {"dsm_stress", "tables", "--pages", "12000"}));
     EXPECT_EQ(r.code(), 0) << home << text(r);
+    for (std::size_t at = r.out.find("tables: "); at != std::string::npos; at = r.out.find("tables: ", at + 1)) {
+      EXPECT_LE(std::stod(r.out.substr(at + 8)), 19) << home << ": a table of what others are home of";
+    }
   }
 }
 #endif

@@ -225,6 +225,7 @@ constexpr Test tests[] = {
     {"checkerboard", stress::checkerboard},
     {"homes", stress::homes},
     {"tables", stress::tables},
+    {"alarms", stress::alarms},
     {"pin", stress::pin},
     {"no-memory", stress::no_memory},
     // one rank that misbehaves

@@ -57,5 +57,6 @@ bool pin(const Options& o);
 bool no_memory(const Options& o);
 bool homes(const Options& o);  // stress_homes.cpp
 bool tables(const Options& o);
+bool alarms(const Options& o);
 
 }  // namespace stress

@@ -5,8 +5,12 @@
 // One allocation of as many equal parts as there are ranks. Each rank in its turn writes its own part, then its neighbour's,
 // and counts the questions that it has asked: nobody else does anything meanwhile.
 //
+// dsm_stress alarms: atomic operations on pages that this rank has never had, while a signal handler touches others.
+//
 // dsm_stress tables: how many bytes libdsm keeps for each page that all ranks have touched.
 #include <dsm/dsm.h>
+#include <signal.h>
+#include <sys/time.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -75,7 +79,39 @@ long own_kib() {
   return sum;
 }
 
+Word* touched_by_alarms = nullptr;
+std::size_t alarm_page = 0;
+constexpr std::size_t alarm_pages = 500;
+
+void on_alarm(int) {
+  const std::size_t page = alarm_page++ % alarm_pages;
+  __atomic_fetch_add(&touched_by_alarms[page * dsm_page_size() / sizeof(Word)], 1, __ATOMIC_RELAXED);
+}
+
 }  // namespace
+
+bool alarms(const Options&) {
+  constexpr std::size_t pages = 500;
+  const std::size_t stride = dsm_page_size() / sizeof(Word);
+  touched_by_alarms = shared<Word>(alarm_pages * stride);
+  Word* const counters = shared<Word>(pages * stride);
+  if (dsm_barrier() != 0) return false;
+  struct sigaction action {};
+  action.sa_handler = on_alarm;
+  action.sa_flags = SA_RESTART;
+  ::sigaction(SIGALRM, &action, nullptr);
+  const itimerval often{{0, 1000}, {0, 1000}}, never{};  // microseconds
+  ::setitimer(ITIMER_REAL, &often, nullptr);
+  for (std::size_t page = 0; page < pages; ++page) dsm_fetch_add_u64(&counters[page * stride], page);
+  ::setitimer(ITIMER_REAL, &never, nullptr);
+  if (dsm_barrier() != 0) return false;
+  bool ok = alarm_page > 10;
+  if (!ok) std::fprintf(stderr, "alarms: only %zu signals came\n", alarm_page);
+  for (std::size_t page = 0; page < pages; ++page) {
+    ok = same("alarms: a counter", page * static_cast<Word>(DSM_NODE_NUM), counters[page * stride]) && ok;
+  }
+  return ok;
+}
 
 // Every page is read by every rank, and so has its entry in all tables. First each rank reads its own part: under
 // first-touch a page's home keeps the larger tables, and one rank might else be the home of all.

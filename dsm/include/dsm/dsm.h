@@ -54,8 +54,8 @@ size_t dsm_page_size(void);
  *
  * dsm_alloc sets `bytes` of the region aside, page-aligned and zero-filled; collective, with the same size in every
  * rank. NULL and ENOMEM, in every rank, when the region has no room left; EINVAL for 0. Never given back. If two ranks
- * have called it with different sizes, the next barrier ends the job. Under dsmexec --home block it is itself a
- * barrier. */
+ * have called it with different sizes, the next barrier ends the job. Under dsmexec --home block it may
+ * wait for all ranks, and fail with EBUSY, as dsm_barrier: an allocation must not wait for another rank's next step. */
 void *dsm_alloc(size_t bytes);
 
 /* As malloc(3) and free(3), in the region: any rank may use and free what another has made. The first call makes all
@@ -129,7 +129,8 @@ int dsm_sem_close(dsm_sem_t *sem);
  * Any atomic instruction on the region is atomic across machines: it brings the page here first. These two leave the
  * page where it is, and are done there: for a word that many ranks count in, and that few read. *p is in the region, at
  * a multiple of 8. Messages: 0 if this rank may write the page, or is its home and nobody else has it; 2 if the home
- * has it, 4 if another rank does; and 2 for each rank that has a copy to read, which it loses. */
+ * has it, 4 if another rank does; and 2 for each rank that has a copy to read, which it loses. Under dsmexec --home
+ * first-touch a rank's first operation on a page it has never had reads the page first, to learn where it lives. */
 
 /* Adds v to *p, modulo 2^64; returns what it was before. Where p is no such word: a line on stderr, and abort(). */
 uint64_t dsm_fetch_add_u64(uint64_t *p, uint64_t v);
