@@ -1,9 +1,11 @@
 // A page that lives where it was touched first: a node that touches a page for the first time asks the page's manager
-// (locate), who says where it lives (located): where the first who asked is, or here, if that was one of our own threads.
-// Two messages, once for each node and page; the manager's own threads need none.
+// (locate), who says where it lives (located): where the first who asked is, or here, if that was one of its own
+// threads. Two messages, once for each node and page; the manager's own threads need none.
 //
-// What the manager has said may reach a third node before it reaches the home itself, on another connection: then the home
-// learns from the first question that comes to it that it is the home. Nobody asks a node who was not told so.
+// What the manager has said may reach a third node before it reaches the home itself, on another connection: then the
+// home learns from the first question that comes to it that it is the home. It has asked the manager itself then; a
+// question to a node that has not is a mistake.
+
 #include "dsm/core/state.hpp"
 
 namespace dsm::core {
@@ -24,7 +26,8 @@ bool locate(State& s, Page page, Lane lane, Actions& out) {
 void on_locate(State& s, const Received& r, Actions& out) {
   const Page page = r.msg.page;
   // Who lives there knows it, and does not ask again.
-  if (s.config.placement != Placement::first_touch || s.homes.manager(page) != s.config.self || s.home(page) == r.from) {
+  if (s.config.placement != Placement::first_touch || s.homes.manager(page) != s.config.self ||
+      s.home(page) == r.from) {
     return out.push(bad_message(r.from));
   }
   if (s.home(page) == nowhere) s.homes.settle(page, r.from);
@@ -47,6 +50,7 @@ void on_located(State& s, const Received& r, Ask ask, Actions& out) {
 void learn_home(State& s, const Received& r) {
   const bool asks_home = r.msg.kind == Kind::want || r.msg.kind == Kind::perform;
   if (!asks_home || s.config.placement != Placement::first_touch || s.home(r.msg.page) != nowhere) return;
+  if (s.asked(r.msg.page) == Access::none) return;
   if (s.homes.manager(r.msg.page) != s.config.self) s.homes.settle(r.msg.page, s.config.self);
 }
 

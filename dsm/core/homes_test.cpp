@@ -13,6 +13,7 @@
 namespace {
 
 using dsm::core::Access;
+using dsm::core::Atomic;
 using dsm::core::Homes;
 using dsm::core::Message;
 using dsm::core::Node;
@@ -183,6 +184,8 @@ TEST_P(FirstTouch, ImpossibleMessagesEndTheJobAndChangeNothing) {
       {2, 0, numbered, "a field that it does not have"}, {2, 0, carries, "a field that it does not have"},
       {1, 2, located, "not from the manager"},           {0, 2, at_nobody, "there is no such node"},
       {0, 1, located, "nobody asks any more"},           {2, 0, located, "the manager does not ask"},
+      {0, 2, {.kind = Kind::want, .access = write, .page = 1}, "nobody was told that it lives there"},
+      {0, 2, {.kind = Kind::perform, .page = 1, .atomic = {.kind = Atomic::Kind::add}}, "the same"},
   };
   const auto before = std::array{talk.core(0).digest(), talk.core(1).digest(), talk.core(2).digest()};
   for (const auto& one : impossible) {
@@ -192,6 +195,20 @@ TEST_P(FirstTouch, ImpossibleMessagesEndTheJobAndChangeNothing) {
         << one.why << ": " << said;
   }
   EXPECT_EQ(before, (std::array{talk.core(0).digest(), talk.core(1).digest(), talk.core(2).digest()}));
+}
+
+// The home's own request is in the queue behind another node's: it is not put there twice.
+TEST_P(FirstTouch, WhereAPageLivesIsToldOnce) {
+  talk.fault(1, 0, write);
+  talk.arrive(1, 0);
+  talk.fault(2, 0, write);
+  talk.arrive(2, 0);
+  talk.arrive(0, 2);
+  talk.arrive(2, 1);  // node 2 has the page, node 1 waits for what the manager says
+  talk.arrive(0, 1);
+  (void)talk.text();
+  talk.say(0, 1, 1, {.kind = Kind::located, .page = 0, .seq = 1});
+  EXPECT_NE(talk.text().find("abort: bad message from 0"), std::string::npos);
 }
 
 TEST_P(FirstTouch, NobodyAsksAManagerWherePagesAreCyclic) {

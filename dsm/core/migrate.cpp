@@ -124,8 +124,8 @@ void write_back(State& s, Page page, Actions& out) {
 }
 //@ starter
 // TODO 7A.migrate: write the five answers of a node (to a fault, a want, a page that comes home, a grant, a recall) as
-// functions of the state. A fault that does not find the page here: locate() says whether the home is known; ask() then asks
-// it, and is called again for you when the home has become known. Then run the explorer: it prints the shortest conversation that goes wrong.
+// functions of the state. A fault that does not find the page here: if locate() says that the home is known, ask() it; if
+// not, ask() is called for you as soon as it is known. Then run the explorer: it prints the shortest conversation that goes wrong.
 //| void serve_on(State&, Page, Lane, Actions&) {}
 //| void serve(State&, Page, Actions&) {}
 //| void ask(State&, Page, Lane, Actions&) {}

@@ -1,5 +1,5 @@
 // One writer or many readers: the invalidation protocol of Li and Hudak ("Memory Coherence in Shared Virtual Memory
-// Systems", ACM TOCS 7(4), 1989; the fixed distributed manager), with the home as the manager that also relays the page.
+// Systems", ACM TOCS 7(4), 1989; the fixed distributed manager); what they call manager is the home here, and relays the page.
 //
 // A page is either exclusive (one node may write, `owner`) or shared (the home's frame is current, `copies` may read).
 // A write therefore first costs all readers their copies: that is what makes memory sequentially consistent, and every

@@ -1,7 +1,7 @@
 // dsm/core/state.hpp - what one node knows about the pages, and the moves that every protocol is made of.
 //
-// For the protocols (migrate.cpp, msi.cpp) only. A page costs 8 bytes at every node, and 16 at its home. All-zero is the initial state, and the tables come from calloc, so that a region of which
-// little is touched costs little. Waiters, queued requests and deferred revocations live in pools of fixed size: nothing
+// For the protocols (migrate.cpp, msi.cpp) only. A page costs 8 bytes at every node, and 16 at its home. All-zero is the
+// initial state, and the tables come from calloc, so that a region of which little is touched costs little. Waiters, queued requests and deferred revocations live in pools of fixed size: nothing
 // here allocates after construction, because the application may have faulted inside malloc.
 //
 // async-signal-safe: everything but construction and copying.
@@ -185,8 +185,8 @@ void perform_here(State& s, Page page, Actions& out);
 // At the owner: performs what had overtaken the grant.
 void answer_atomic(const Revoke& deferred, Actions& out);
 
-// ---- pages that live where they are touched first (first_touch.cpp); `ask` is the protocol's: asks the home for the access
-// that is wanted, or, if that is here, queues the request ----
+// ---- pages that live where they are touched first (first_touch.cpp); `ask` is the protocol's: asks the home for the
+// access that is wanted, or, if that is here, queues the request ----
 using Ask = void (*)(State&, Page, Lane, Actions&);
 // True if it is known where the page lives; if not, asks.
 [[nodiscard]] bool locate(State& s, Page page, Lane lane, Actions& out);

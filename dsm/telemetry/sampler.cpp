@@ -30,7 +30,7 @@ const char* flaw(const Head& head, std::size_t bytes, std::uint32_t rank) {
   if (head.rank != rank) return "it is another rank's";
   if (head.ranks <= rank || head.ranks > max_rank_samples) return "its number of ranks makes no sense";
   if (head.page_size < 512 || (head.page_size & (head.page_size - 1)) != 0) return "its page size is no power of two";
-  if (head.stride != 1 && head.stride != head.ranks) return "its cells are laid out as nobody does";
+  if (head.stride != 1 && head.stride != head.ranks) return "its stride is neither 1 nor its number of ranks";
   if (head.pages > max_pages || Segment::bytes(head.pages, head.stride) > bytes) return "it is too small for its pages";
   if (::memchr(head.protocol, 0, sizeof head.protocol) == nullptr) return "its protocol's name has no end";
   return nullptr;
