@@ -93,6 +93,17 @@ void hash_page(const State& s, Page page, std::uint64_t& hash) {
   } while (link != d.queue);
 }
 
+// A job of one node: nobody else can have the page or ask for it. There is no protocol then, and no directory: its memory
+// stays untouched.
+void fault_alone(State& s, const Fault& f, Actions& out) {
+  if (s.here(f.page) < f.want) {
+    static_cast<void>(locate(s, f.page, f.lane, out));  // here
+    s.locals[f.page].seq = 1;                           // the first and only grant
+    s.allow(f.page, s.config.protocol == Protocol::migrate ? Access::write : f.want, out);
+  }
+  out.push(Wake{f.waiter});
+}
+
 }  // namespace
 
 void Actions::push(const Action& action) { push_bounded(list_, size_, action); }
@@ -128,6 +139,8 @@ void Coherence::step(const Event& event, Actions& out) {
     s.pin(pin->page, pin->until);
   } else if (const auto* unpin = std::get_if<Unpin>(&event)) {
     s.unpin(unpin->page);
+  } else if (const auto* fault = std::get_if<Fault>(&event); fault != nullptr && s.config.nodes == 1) {
+    fault_alone(s, *fault, out);
   } else if (s.config.protocol == Protocol::migrate) {
     migrate_step(s, event, out);
   } else {
@@ -157,7 +170,7 @@ View Coherence::view(Page page) const {
     v.state = View::State::moving;
   } else if (d.owner != 0 || v.here == Access::write) {
     v.state = View::State::exclusive;
-  } else if (d.copies != 0 || v.here == Access::read || d.epoch != 0) {
+  } else if (d.copies != 0 || v.here == Access::read || d.epoch != 0 || l.seq != 0) {
     v.state = View::State::shared;
   }
   return v;

@@ -6,6 +6,7 @@
 
 namespace {
 
+using dsm::core::Access;
 using dsm::core::Coherence;
 using dsm::core::Protocol;
 using dsm::core::View;
@@ -302,6 +303,32 @@ TEST(CoherenceTalk, AllZeroPageIsUntouchedThenSharedThenExclusive) {
   EXPECT_EQ(talk.core(0).view(0).state, View::State::moving);
   EXPECT_TRUE(talk.core(1).view(0).asked);
   EXPECT_EQ(talk.core(1).view(0).waiting, 1U);
+}
+
+TEST(CoherenceTalk, AJobOfOneNodeAsksNobody) {
+  Talk talk(1, Protocol::msi);
+  talk.fault(0, 0, read);
+  talk.fault(0, 0, write);
+  talk.fault(0, 0, read);  // another thread was quicker
+  talk.perform(0, 1);
+  EXPECT_EQ(talk.text(), R"(0: fault read p0
+     protect p0 read
+     wake 0
+0: fault write p0
+     protect p0 write
+     wake 0
+0: fault read p0
+     wake 0
+0: atomic on p1
+     performed p1 now for 0
+)");
+  EXPECT_EQ(talk.core(0).view(0).state, View::State::exclusive);
+  talk.drop(0, 0);
+  EXPECT_EQ(talk.core(0).view(0).here, Access::none);
+  EXPECT_EQ(talk.core(0).view(0).state, View::State::shared);  // the frame is the page
+  Talk migrate(1, Protocol::migrate);
+  migrate.fault(0, 0, read);
+  EXPECT_EQ(migrate.text(), "0: fault read p0\n     protect p0 write\n     wake 0\n");
 }
 
 TEST(CoherenceTalk, LostPeerIsReported) {

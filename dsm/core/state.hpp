@@ -1,8 +1,9 @@
 // dsm/core/state.hpp - what one node knows about the pages, and the moves that every protocol is made of.
 //
-// For the protocols (migrate.cpp, msi.cpp) only. A page costs 8 bytes at every node, and 16 at its home. All-zero is the
-// initial state, and the tables come from calloc, so that a region of which little is touched costs little. Waiters, queued requests and deferred revocations live in pools of fixed size: nothing
-// here allocates after construction, because the application may have faulted inside malloc.
+// For the protocols (migrate.cpp, msi.cpp) only. A page costs 8 bytes at every node, and 16 at its home if there are other
+// nodes. All-zero is the initial state, and the tables come from calloc, so that a region of which little is touched costs
+// little. Waiters, queued requests and deferred revocations live in pools of fixed size: nothing here allocates after
+// construction, because the application may have faulted inside malloc.
 //
 // async-signal-safe: everything but construction and copying.
 #pragma once
