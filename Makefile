@@ -34,7 +34,7 @@ ALL_LDFLAGS := -pthread $(if $(SANITIZER),-fsanitize=$(SANITIZER)) $(LDFLAGS)
 
 # What apt is asked for. libboost-program-options-dev brings all headers of Boost; libgmock-dev brings GoogleTest.
 DEPS := g++ libboost-program-options-dev libfmt-dev libncurses-dev libsodium-dev nlohmann-json3-dev
-DEPS_TEST := libgmock-dev spin strace valgrind
+DEPS_TEST := iproute2 libgmock-dev nftables openssh-client openssh-server spin strace valgrind
 
 # Quiet by default: `CXX dsm/core/msi.o`. `make V=1` shows the commands.
 Q := $(if $(V),,@)

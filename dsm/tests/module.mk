@@ -28,3 +28,6 @@ $(eval $(call litmus_mutant,recalled-page-forgotten,dsm/core/msi.cpp))
 # What a user has: the header, the libraries, a compiler.
 $(eval $(call test,library_test,dsm/tests/library_test.cpp dsm/tests/calls_test.cpp,ipc04,,dsmexec))
 $(BUILD)/tests/library_test: | $(LIB)/libdsm.a $(LIB)/libdsm.so $(BIN)/dsmc++
+
+# Hosts of their own for whole jobs, made by hosts.sh; this is the slow way to one of them.
+$(eval $(call program,dsm_slow_link,dsm/tests/slow_link.cpp,,-lboost_program_options))
