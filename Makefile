@@ -34,7 +34,9 @@ ALL_LDFLAGS := -pthread $(if $(SANITIZER),-fsanitize=$(SANITIZER)) $(LDFLAGS)
 
 # What apt is asked for. libboost-program-options-dev brings all headers of Boost; libgmock-dev brings GoogleTest.
 DEPS := g++ libboost-program-options-dev libfmt-dev libncurses-dev libsodium-dev nlohmann-json3-dev
-DEPS_TEST := iproute2 libgmock-dev nftables openssh-client openssh-server spin strace valgrind
+DEPS_TEST := libgmock-dev spin strace valgrind
+# For dsm/tests/hosts.sh. Not installed by themselves: Debian starts an ssh server as soon as it is there.
+DEPS_HOSTS := iproute2 nftables openssh-client openssh-server
 
 # Quiet by default: `CXX dsm/core/msi.o`. `make V=1` shows the commands.
 Q := $(if $(V),,@)
@@ -116,11 +118,13 @@ lab: $(call made_in,labs/$(LAB)-%) ## one lab, with its tests: make lab LAB=04
 
 # ---- verbs: packages -------------------------------------------------------------------------------------------------
 
-.PHONY: deps deps-test
+.PHONY: deps deps-test deps-hosts
 deps: ## install what building and the demo need, if it is missing (apt; sudo unless root)
 	@.ci/install $(DEPS)
 deps-test: deps ## and what the tests need besides
 	@.ci/install $(DEPS_TEST)
+deps-hosts: deps-test ## and what tests over ssh need: an ssh server, which Debian then starts
+	@.ci/install $(DEPS_HOSTS)
 
 # ---- verbs: run ------------------------------------------------------------------------------------------------------
 

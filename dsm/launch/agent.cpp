@@ -3,20 +3,24 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <type_traits>
 #include <utility>
 
 #include "dsm/launch/output.hpp"
 #include "dsm/launch/processes.hpp"
+#include "dsm/launch/program.hpp"
 #include "dsm/net/rendezvous.hpp"
 #include "ipc/error.hpp"
 #include "ipc/spawn.hpp"
+#include "ipc/watchdog.hpp"
 
 extern char** environ;
 
@@ -55,6 +59,19 @@ std::vector<std::string> inherited_environment() {
   return out;
 }
 
+// Where the connection came from by which this machine was reached: "client port server port" (ssh(1)).
+std::string caller_address() {
+  const char* const connection = std::getenv("SSH_CONNECTION");
+  const std::string text = connection != nullptr ? connection : "";
+  return text.substr(0, text.find(' '));
+}
+
+// A file in memory that was written and is now to be executed: it must not be open for writing (ETXTBSY).
+ipc::Fd reopened(const ipc::Fd& file) {
+  const std::string path = "/proc/self/fd/" + std::to_string(file.get());
+  return ipc::Fd(ipc::check(::open(path.c_str(), O_RDONLY | O_CLOEXEC), "open the program that was sent"));
+}
+
 // The read end of a pipe that holds the key and nothing else.
 ipc::Fd key_pipe(const net::JobKey& key) {
   ipc::Pipe pipe = ipc::make_pipe();
@@ -65,8 +82,9 @@ ipc::Fd key_pipe(const net::JobKey& key) {
 
 }  // namespace
 
-Agent::Agent(ipc::Fd in, ipc::Fd out) : link_(std::move(in), std::move(out)), signals_(agent_signals()) {
-  link_.send(Hello{agent_version, usable_cores()});
+Agent::Agent(ipc::Fd in, ipc::Fd out, bool remote)
+    : link_(std::move(in), std::move(out)), signals_(agent_signals()), remote_(remote) {
+  link_.send(Hello{agent_version, usable_cores(), remote ? caller_address() : ""});
 }
 
 // ---- what dsmexec says
@@ -74,6 +92,7 @@ Agent::Agent(ipc::Fd in, ipc::Fd out) : link_(std::move(in), std::move(out)), si
 
 void Agent::handle(const Link::Frame& frame) {
   if (frame.header.kind == static_cast<std::uint8_t>(net::FrameKind::bytes)) {
+    if (frame.header.op == static_cast<std::uint8_t>(Bytes::program)) return take_program(frame.body);
     if (frame.header.op != static_cast<std::uint8_t>(Bytes::input)) return;
     if (input_) {
       input_waiting_.append(frame.body);
@@ -96,16 +115,41 @@ void Agent::on(const Other&) {
 void Agent::on(const Start& start) {
   if (started_) throw std::runtime_error("dsmexec sent a second start");
   started_ = true;
+  start_ = start;
+  if (start_.lenient && ::access(start_.working_directory.c_str(), X_OK) != 0) {
+    start_.working_directory.clear();
+    link_.send(NoFolder{});
+  }
+  if (start_.program_hash.empty() || hash_of(start_.program) == start_.program_hash) return start_ranks();
+  program_ = ipc::Fd(ipc::check(::memfd_create("program", MFD_CLOEXEC), "memfd_create"));
+  program_bytes_ = start_.program_size;
+  link_.send(NeedProgram{});
+}
+
+void Agent::take_program(std::string_view piece) {
+  if (!program_ || piece.size() > program_bytes_)
+    throw std::runtime_error("dsmexec sent more of a program than it said");
+  if (ipc::write_full(program_.get(), piece.data(), piece.size()) != static_cast<ssize_t>(piece.size())) {
+    ipc::throw_errno("write the program that was sent");
+  }
+  program_bytes_ -= piece.size();
+  if (program_bytes_ > 0 || killing_) return;
+  program_ = reopened(program_);
+  start_.program = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(program_.get());
+  start_ranks();
+}
+
+void Agent::start_ranks() {
   oom_kills_ = oom_kills();
-  prompts_ = start.prompts;
-  for (std::size_t i = 0; i < start.ranks.size(); ++i) {
-    const int rank = start.ranks[i];
+  prompts_ = start_.prompts;
+  for (std::size_t i = 0; i < start_.ranks.size(); ++i) {
+    const int rank = start_.ranks[i];
     std::vector<std::string> environment = inherited_environment();
-    environment.insert(environment.end(), start.environment.begin(), start.environment.end());
+    environment.insert(environment.end(), start_.environment.begin(), start_.environment.end());
     environment.push_back("DSMEXEC_RANKID=" + std::to_string(rank));
     environment.push_back(net::key_fd_variable + ("=" + std::to_string(key_number)));
     try {
-      ranks_.push_back({rank, start_rank(start, rank, environment), false});
+      ranks_.push_back({rank, start_rank(start_, rank, environment), false});
       ++running_;
       link_.send(Started{rank, ranks_.back().pid});
     } catch (const ipc::SpawnError& error) {
@@ -118,6 +162,7 @@ void Agent::on(const Start& start) {
       break;
     }
   }
+  begun_ = true;
   if (running_ == 0) ended_at_ = Clock::now();
 }
 
@@ -287,7 +332,7 @@ void Agent::write_input() {
 bool Agent::finish() {
   const auto now = Clock::now();
   if (lost_ && !killing_) on(KillAll{});
-  if (!killing_ && (!started_ || running_ > 0)) return false;
+  if (!killing_ && (!begun_ || running_ > 0)) return false;
   if (!killing_ && now >= ended_at_ + linger && !hushed_) {
     hushed_ = true;
     signal_descendants(::getpid(), SIGTERM);
@@ -318,15 +363,23 @@ bool Agent::finish() {
 bool Agent::room() const { return link_.queued() < max_queued; }
 
 int Agent::timeout_ms() const {
-  if (killing_ || (started_ && running_ == 0)) return static_cast<int>(look_again.count());
+  if (killing_ || (begun_ && running_ == 0)) return static_cast<int>(look_again.count());
   if (prompts_ && std::any_of(held_.begin(), held_.end(), [](const auto& h) { return h.second.bytes > 0; })) return 50;
-  return -1;
+  return remote_ ? ipc::milliseconds_until(next_beat_, Clock::now()) : -1;
+}
+
+// Not behind other things that wait to be sent: if dsmexec does not read for so long, it needs no more news of us.
+void Agent::beat() {
+  if (!remote_ || Clock::now() < next_beat_) return;
+  next_beat_ = Clock::now() + beat_period;
+  if (link_.queued() == 0) link_.send(Beat{});
 }
 
 int Agent::run() {
   std::vector<pollfd> set;
   for (bool done = false; !done || link_.queued() > 0;) {
     set.clear();
+    beat();
     if (!link_.flush()) lost_ = true;
     if (lost_ && done) break;
     link_.add_to(set, true);
@@ -346,7 +399,7 @@ int Agent::run() {
   return lost_ ? 1 : 0;
 }
 
-int agent_main() {
+int agent_main(bool remote) {
   ::signal(SIGPIPE, SIG_IGN);
   const sigset_t signals = agent_signals();
   ipc::check(::sigprocmask(SIG_BLOCK, &signals, nullptr), "sigprocmask");
@@ -357,7 +410,7 @@ int agent_main() {
   const ipc::Fd null(ipc::check(::open("/dev/null", O_RDWR | O_CLOEXEC), "open /dev/null"));
   ipc::check(::dup2(null.get(), 0), "dup2");
   ipc::check(::dup2(null.get(), 1), "dup2");
-  Agent agent(std::move(in), std::move(out));
+  Agent agent(std::move(in), std::move(out), remote);
   return agent.run();
 }
 

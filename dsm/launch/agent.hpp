@@ -1,7 +1,7 @@
 // dsm/launch/agent.hpp - the agent: one process on each host, which starts that host's ranks and answers for them.
 //
 // `dsmexec --agent`, with its control connection (control.hpp) on descriptors 0 and 1: a socketpair when dsmexec forked
-// it. It starts the ranks, hands over their output line by line, reports their exits in the kernel's order, and sees to
+// it, ssh's pipes on another machine (`--agent remote`). It starts the ranks, hands over their output line by line, reports their exits in the kernel's order, and sees to
 // it that nothing is left of them: ranks lead process groups and die with the agent (PR_SET_PDEATHSIG), whatever they
 // start falls to the agent (a subreaper), and when the control connection ends everything is killed.
 //
@@ -23,8 +23,8 @@ namespace dsm::launch {
 
 class Agent {
  public:
-  // `in`, `out`: the control connection.
-  Agent(ipc::Fd in, ipc::Fd out);
+  // `in`, `out`: the control connection. `remote`: dsmexec runs on another machine.
+  Agent(ipc::Fd in, ipc::Fd out, bool remote);
   // Until everything has ended and been told. The exit code: 0, or 1 if dsmexec went away or something could not be
   // killed.
   int run();
@@ -48,9 +48,12 @@ class Agent {
   void on(const InputEnd&);
   void on(const Watch& watch);
   void on(const Ask& ask);
+  void on(const Beat&) {}
   template <class Other>
   void on(const Other&);  // an agent's own messages, sent to an agent
 
+  void take_program(std::string_view piece);
+  void start_ranks();
   pid_t start_rank(const Start& start, int rank, const std::vector<std::string>& environment);
   void reap(pid_t first_to_end);
   [[nodiscard]] bool ended_by_kernel(int wait_status);
@@ -61,6 +64,7 @@ class Agent {
   void show_prompts();
   void write_input();
   void send_sample(std::uint64_t id);
+  void beat();
   bool finish();  // the steps from the last rank's end, or an order to kill, to the end; true when all is done
   [[nodiscard]] int timeout_ms() const;
   [[nodiscard]] bool room() const;
@@ -70,14 +74,20 @@ class Agent {
   ipc::LineMux lines_;
   telemetry::Sampler sampler_;
   std::vector<Rank> ranks_;
-  bool started_ = false;  // no more ranks will come
-  bool lost_ = false;     // dsmexec has gone
+  bool remote_;
+  Clock::time_point next_beat_{};
+  Start start_;                      // what dsmexec has ordered
+  ipc::Fd program_;                  // a file in memory, if dsmexec sends the program
+  std::uint64_t program_bytes_ = 0;  // that are still to come
+  bool started_ = false;             // dsmexec has said what is to be started
+  bool begun_ = false;               // no more ranks will come
+  bool lost_ = false;                // dsmexec has gone
   bool killing_ = false;
   bool hushed_ = false;  // leftovers have had their SIGTERM
   bool watching_ = false;
   std::size_t running_ = 0;
   std::uint64_t oom_kills_ = 0;  // when it was last looked at
-  std::string batch_;  // whole lines of one stream, on their way to dsmexec
+  std::string batch_;            // whole lines of one stream, on their way to dsmexec
   ipc::LineMux::Token batch_of_ = 0;
   bool prompts_ = false, showing_ = false;
   std::map<ipc::LineMux::Token, Held> held_;
@@ -88,6 +98,6 @@ class Agent {
 };
 
 // What `dsmexec --agent` does.
-int agent_main();
+int agent_main(bool remote);
 
 }  // namespace dsm::launch

@@ -116,8 +116,11 @@ json write(const Start& m) {
           {"ranks", m.ranks},
           {"hosts", to_texts(m.hosts)},
           {"program", to_text(m.program)},
+          {"program_hash", m.program_hash},
+          {"program_size", m.program_size},
           {"arguments", to_texts(m.arguments)},
           {"working_directory", to_text(m.working_directory)},
+          {"lenient", m.lenient},
           {"environment", to_texts(m.environment)},
           {"key", to_hex(m.key)},
           {"stdin_rank", m.stdin_rank},
@@ -128,7 +131,12 @@ json write(const KillAll&) { return {{"type", "kill"}}; }
 json write(const InputEnd&) { return {{"type", "input_end"}}; }
 json write(const Watch& m) { return {{"type", "watch"}, {"rank", m.rank}, {"segment", m.segment}}; }
 json write(const Ask& m) { return {{"type", "ask"}, {"id", m.id}}; }
-json write(const Hello& m) { return {{"type", "hello"}, {"version", m.version}, {"cores", m.cores}}; }
+json write(const Beat&) { return {{"type", "beat"}}; }
+json write(const Hello& m) {
+  return {{"type", "hello"}, {"version", m.version}, {"cores", m.cores}, {"caller", to_text(m.caller)}};
+}
+json write(const NeedProgram&) { return {{"type", "need_program"}}; }
+json write(const NoFolder&) { return {{"type", "no_folder"}}; }
 json write(const Started& m) { return {{"type", "started"}, {"rank", m.rank}, {"pid", m.pid}}; }
 json write(const NotStarted& m) {
   return {{"type", "not_started"}, {"rank", m.rank}, {"step", to_text(m.step)}, {"error", m.error}};
@@ -149,8 +157,11 @@ AgentMessage read_start(const json& m) {
   out.ranks = list(member(m, "ranks"), integer<int>);
   out.hosts = list(member(m, "hosts"), bytes);
   out.program = bytes(member(m, "program"));
+  out.program_hash = bytes(member(m, "program_hash"));
+  out.program_size = integer<std::uint64_t>(member(m, "program_size"));
   out.arguments = list(member(m, "arguments"), bytes);
   out.working_directory = bytes(member(m, "working_directory"));
+  out.lenient = boolean(member(m, "lenient"));
   out.environment = list(member(m, "environment"), bytes);
   out.key = to_key(bytes(member(m, "key")));
   out.stdin_rank = integer<int>(member(m, "stdin_rank"));
@@ -169,12 +180,16 @@ AgentMessage read(const json& m) {
   if (type == "input_end") return InputEnd{};
   if (type == "watch") return Watch{number("rank"), number("segment")};
   if (type == "ask") return Ask{integer<std::uint64_t>(member(m, "id"))};
-  if (type == "hello") return Hello{integer<std::uint32_t>(member(m, "version")), number("cores")};
+  if (type == "beat") return Beat{};
+  if (type == "hello") {
+    return Hello{integer<std::uint32_t>(member(m, "version")), number("cores"), bytes(member(m, "caller"))};
+  }
+  if (type == "need_program") return NeedProgram{};
+  if (type == "no_folder") return NoFolder{};
   if (type == "started") return Started{number("rank"), integer<std::int64_t>(member(m, "pid"))};
   if (type == "not_started") return NotStarted{number("rank"), bytes(member(m, "step")), number("error")};
   if (type == "exited") {
-    return Exited{number("rank"), number("status"), boolean(member(m, "stopped")),
-                  boolean(member(m, "out_of_memory"))};
+    return Exited{number("rank"), number("status"), boolean(member(m, "stopped")), boolean(member(m, "out_of_memory"))};
   }
   if (type == "input_taken") return InputTaken{integer<std::uint64_t>(member(m, "bytes"))};
   if (type == "input_closed") return InputClosed{};
@@ -199,7 +214,8 @@ std::optional<AgentMessage> parse_message(std::string_view text, std::string& wh
   }
 }
 
-Link::Link(ipc::Fd in, ipc::Fd out) : in_(std::move(in)), out_(std::move(out)) {
+Link::Link(ipc::Fd in, ipc::Fd out, std::string received)
+    : in_(std::move(in)), out_(std::move(out)), in_buffer_(std::move(received)) {
   ipc::set_nonblocking(in_.get());
   ipc::set_nonblocking(out_.get());
 }
@@ -245,7 +261,7 @@ bool Link::flush() {
 
 Link::State Link::receive(const Sink& sink, std::size_t budget) {
   std::array<char, 65536> buffer;
-  if (!why_.empty()) return State::broken;
+  if (!why_.empty() || (!in_buffer_.empty() && !cut(sink))) return State::broken;
   for (std::size_t got = 0; got < budget;) {
     const ssize_t n = ::read(in_.get(), buffer.data(), buffer.size());
     if (n > 0) {

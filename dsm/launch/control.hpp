@@ -9,6 +9,7 @@
 #pragma once
 #include <poll.h>
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -28,11 +29,14 @@ namespace dsm::launch {
 
 // The first message: what to start. Texts may hold any bytes.
 struct Start {
-  std::vector<int> ranks;                // that live on this host
-  std::vector<std::string> hosts;        // of these ranks, as the user wrote them
-  std::string program;                   // path to execute
-  std::vector<std::string> arguments;    // argv, [0] included
-  std::string working_directory;         // empty: the agent's
+  std::vector<int> ranks;              // that live on this host
+  std::vector<std::string> hosts;      // of these ranks, as the user wrote them
+  std::string program;                 // path to execute
+  std::string program_hash;            // if that is not what is found there, the agent asks for it; empty: it does not
+  std::uint64_t program_size = 0;      // bytes that it then gets
+  std::vector<std::string> arguments;  // argv, [0] included
+  std::string working_directory;       // empty: the agent's
+  bool lenient = false;                // if there is no such folder, the agent's will do
   std::vector<std::string> environment;  // "NAME=value", for all ranks, beside what the agent inherits
   net::JobKey key{};
   int stdin_rank = -1;   // gets the `input` bytes; -1: nobody
@@ -49,14 +53,18 @@ struct Watch {
 };  // attach this telemetry segment
 struct Ask {
   std::uint64_t id = 0;
-};  // for a telemetry sample
+};               // for a telemetry sample
+struct Beat {};  // either way: "I am alive", to and from agents on other machines
 
 // ---- agent -> dsmexec ----
 
 struct Hello {
   std::uint32_t version = 0;
   int cores = 0;
+  std::string caller;  // the address from which dsmexec's machine reached this one; empty: not known
 };
+struct NeedProgram {};  // of Start: it is not here
+struct NoFolder {};     // the working directory is not here; the agent's own is taken
 struct Started {
   int rank = 0;
   std::int64_t pid = 0;
@@ -80,12 +88,13 @@ struct Done {
   int left = 0;
 };  // nothing runs any more, but for so many processes
 
-using AgentMessage = std::variant<Start, PassSignal, KillAll, InputEnd, Watch, Ask, Hello, Started, NotStarted, Exited,
-                                  InputTaken, InputClosed, Done>;
+using AgentMessage = std::variant<Start, PassSignal, KillAll, InputEnd, Watch, Ask, Beat, Hello, NeedProgram, NoFolder,
+                                  Started, NotStarted, Exited, InputTaken, InputClosed, Done>;
 
-inline constexpr std::uint32_t agent_version = 1;
-inline constexpr std::size_t max_frame = 64u << 20;     // bytes of a body: a sample of a large region
-inline constexpr std::size_t input_window = 64u << 10;  // bytes of input that may be on their way at one time
+inline constexpr std::uint32_t agent_version = 2;
+inline constexpr std::chrono::milliseconds beat_period{1000};  // of agents on other machines
+inline constexpr std::size_t max_frame = 64u << 20;            // bytes of a body: a sample of a large region
+inline constexpr std::size_t input_window = 64u << 10;         // bytes of input that may be on their way at one time
 
 [[nodiscard]] std::string to_json(const AgentMessage& message);
 // Empty, and one clause in `why`, for anything else.
@@ -93,11 +102,12 @@ inline constexpr std::size_t input_window = 64u << 10;  // bytes of input that m
 
 // What a `bytes` frame holds (header.op).
 enum class Bytes : std::uint8_t {
-  lines = 1,   // agent ->: whole lines, each with its newline; a = rank, b = 1 stdout, 2 stderr
-  part = 2,    // agent ->: a part of a very long line; a, b as above
-  shown = 3,   // agent ->: an unfinished line that is to be shown now; a, b as above
-  input = 4,   // -> agent
-  sample = 5,  // agent ->: an encoded telemetry::Snapshot; a = the id of what it answers, 0 for the last one
+  lines = 1,    // agent ->: whole lines, each with its newline; a = rank, b = 1 stdout, 2 stderr
+  part = 2,     // agent ->: a part of a very long line; a, b as above
+  shown = 3,    // agent ->: an unfinished line that is to be shown now; a, b as above
+  input = 4,    // -> agent
+  program = 6,  // -> agent: the next piece of the program's file
+  sample = 5,   // agent ->: an encoded telemetry::Snapshot; a = the id of what it answers, 0 for the last one
 };
 
 // One end. Never blocks; what cannot be sent now waits in memory, and whoever fills it asks queued() before.
@@ -110,8 +120,9 @@ class Link {
   };
   using Sink = std::function<void(const Frame&)>;
 
-  // Both are made non-blocking; they may be the same socket (then `out` is a duplicate). REQUIRES: SIGPIPE is ignored.
-  Link(ipc::Fd in, ipc::Fd out);
+  // Both are made non-blocking; they may be the same socket (then `out` is a duplicate). `received`: what has already
+  // been read from `in`. REQUIRES: SIGPIPE is ignored.
+  Link(ipc::Fd in, ipc::Fd out, std::string received = {});
 
   void send(const AgentMessage& message);
   void send(Bytes what, std::uint64_t a, std::uint64_t b, std::string_view body);

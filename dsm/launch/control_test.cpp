@@ -29,6 +29,9 @@ TEST(Control, EveryByteOfAnArgumentSurvives) {
   start.key = net::random_key();
   start.stdin_rank = 0;
   start.prompts = true;
+  start.lenient = true;
+  start.program_hash = "0a1b";
+  start.program_size = 1ull << 40;
   const Start back = round_trip(start);
   EXPECT_EQ(back.ranks, start.ranks);
   EXPECT_EQ(back.hosts, start.hosts);
@@ -38,13 +41,20 @@ TEST(Control, EveryByteOfAnArgumentSurvives) {
   EXPECT_EQ(back.key, start.key);
   EXPECT_EQ(back.stdin_rank, 0);
   EXPECT_TRUE(back.prompts);
+  EXPECT_TRUE(back.lenient);
+  EXPECT_EQ(back.program_hash, "0a1b");
+  EXPECT_EQ(back.program_size, 1ull << 40);
 }
 
 TEST(Control, SmallMessages) {
   EXPECT_EQ(round_trip(PassSignal{15}).signo, 15);
   EXPECT_EQ(round_trip(Watch{2, 77}).segment, 77);
   EXPECT_EQ(round_trip(Ask{1ull << 40}).id, 1ull << 40);
-  EXPECT_EQ(round_trip(Hello{1, 8}).cores, 8);
+  EXPECT_EQ(round_trip(Hello{1, 8, "fd77::1"}).cores, 8);
+  EXPECT_EQ(round_trip(Hello{1, 8, "fd77::1"}).caller, "fd77::1");
+  round_trip(Beat{});
+  round_trip(NeedProgram{});
+  round_trip(NoFolder{});
   EXPECT_EQ(round_trip(Started{1, 4242}).pid, 4242);
   EXPECT_EQ(round_trip(NotStarted{1, "execve", 8}).step, "execve");
   EXPECT_TRUE(round_trip(Exited{1, 9, true, false}).stopped);

@@ -32,7 +32,7 @@ const char* phase_text(net::Report::Phase phase) {
 std::uint32_t lanes_for(std::size_t ranks) { return ranks <= 4 ? 4 : ranks <= 8 ? 2 : 1; }
 
 Coordinator::Coordinator(Config config, Job& job)
-    : config_(std::move(config)), job_(job), acceptor_(config_.key, acceptor_options()), joined_(config_.hosts.size()) {
+    : config_(std::move(config)), job_(job), joined_(config_.hosts.size()) {
   if (!config_.open) return;
   Classroom::Options options;
   options.ranks = static_cast<int>(config_.hosts.size());
@@ -40,9 +40,15 @@ Coordinator::Coordinator(Config config, Job& job)
   classroom_.emplace(std::move(options));
 }
 
-net::Acceptor::Options Coordinator::acceptor_options() {
+std::uint16_t Coordinator::listen(const std::string& address) {
+  const auto known = acceptors_.find(address);
+  if (known != acceptors_.end()) return known->second.port();
+  return acceptors_.try_emplace(address, config_.key, acceptor_options(address)).first->second.port();
+}
+
+net::Acceptor::Options Coordinator::acceptor_options(const std::string& address) {
   net::Acceptor::Options options;
-  options.address = config_.address;
+  options.address = address;
   options.max_body = max_body;
   options.log = config_.log;
   if (config_.open) {
@@ -58,7 +64,7 @@ void Coordinator::log(const std::string& line) const {
 }
 
 void Coordinator::add_to(std::vector<pollfd>& set) const {
-  acceptor_.add_to(set);
+  for (const auto& each : acceptors_) each.second.add_to(set);
   if (classroom_) classroom_->add_to(set);
   for (const Guest& guest : guests_) {
     if (!guest.held) set.push_back({guest.channel.fd(), POLLIN, 0});
@@ -66,7 +72,8 @@ void Coordinator::add_to(std::vector<pollfd>& set) const {
 }
 
 Time Coordinator::next_deadline() const {
-  Time first = acceptor_.next_deadline();
+  Time first = Time::max();
+  for (const auto& each : acceptors_) first = std::min(first, each.second.next_deadline());
   if (classroom_) first = std::min(first, classroom_->next_deadline());
   for (const Guest& guest : guests_) {
     if (guest.rank < 0 && !guest.held) first = std::min(first, guest.join_by);
@@ -75,8 +82,11 @@ Time Coordinator::next_deadline() const {
 }
 
 void Coordinator::serve(Time now) {
-  for (net::Acceptor::Arrival& arrival : acceptor_.serve()) {
-    guests_.push_back({std::move(arrival.channel), std::move(arrival.peer_address), now + join_patience, -1, false, 0});
+  for (auto& each : acceptors_) {
+    for (net::Acceptor::Arrival& arrival : each.second.serve()) {
+      guests_.push_back(
+          {std::move(arrival.channel), std::move(arrival.peer_address), now + join_patience, -1, false, 0});
+    }
   }
   if (classroom_) classroom_->serve(now);
   for (auto guest = guests_.begin(); guest != guests_.end();) {

@@ -11,6 +11,7 @@
 #include <cstdint>
 #include <functional>
 #include <list>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -27,7 +28,6 @@ class Coordinator {
   struct Config {
     std::vector<std::string> hosts;  // by rank
     net::JobKey key{};
-    std::string address = "127.0.0.1";  // to listen on
     std::string protocol = "msi";
     std::string home = "cyclic";
     std::string pager = "sigsegv";
@@ -38,9 +38,11 @@ class Coordinator {
     std::function<void(const std::string&)> log;              // -v
     std::function<void(int rank, int segment)> on_telemetry;  // a rank has named its segment
   };
-  Coordinator(Config config, Job& job);  // throws std::system_error if it cannot listen
+  Coordinator(Config config, Job& job);
 
-  [[nodiscard]] std::uint16_t port() const { return acceptor_.port(); }
+  // Listens on this address, too, if it does not yet; the port. Throws std::system_error if it cannot (EADDRNOTAVAIL: the
+  // address is none of this machine's).
+  std::uint16_t listen(const std::string& address);
   void add_to(std::vector<pollfd>& set) const;
   void serve(Time now);
   [[nodiscard]] Time next_deadline() const;
@@ -54,7 +56,7 @@ class Coordinator {
     bool held = false;  // kept open, unanswered, until the job ends
     std::uint16_t mesh_port = 0;
   };
-  [[nodiscard]] net::Acceptor::Options acceptor_options();
+  [[nodiscard]] net::Acceptor::Options acceptor_options(const std::string& address);
   bool hear(Guest& guest, Time now);  // false: the connection is to be closed
   bool join(Guest& guest, const net::Join& join, Time now);
   bool refuse(Guest& guest, const std::string& why);
@@ -64,7 +66,7 @@ class Coordinator {
   Config config_;
   Job& job_;
   std::optional<Classroom> classroom_;
-  net::Acceptor acceptor_;
+  std::map<std::string, net::Acceptor> acceptors_;  // by address
   std::list<Guest> guests_;
   std::optional<net::Platform> platform_;  // of the first rank
   std::vector<bool> joined_;

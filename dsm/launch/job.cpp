@@ -13,7 +13,7 @@ std::string seconds(milliseconds time) { return fmt::format("{:g} s", static_cas
 
 }  // namespace
 
-Job::Job(Config config, Time now) : config_(std::move(config)), ranks_(config_.hosts.size()) {
+Job::Job(Config config, Time now) : config_(std::move(config)), ranks_(config_.hosts.size()), agents_(config_.agents) {
   if (config_.timeout) timeout_at_ = now + *config_.timeout;
   start_by_ = now + config_.limits.start;
 }
@@ -52,9 +52,15 @@ void Job::started(int rank, pid_t pid) {
 
 void Job::not_started(int rank, const std::string& step, int error, Time now) {
   const std::string text = strerrordesc_np(error) != nullptr ? strerrordesc_np(error) : fmt::format("error {}", error);
+  const bool elsewhere = !config_.elsewhere.empty() && config_.elsewhere[static_cast<std::size_t>(rank)];
   start_by_.reset();
   if (step.substr(0, 4) != "exec") {
     fail({exit_trouble, rank, fmt::format("{}: {} failed: {}", who(rank), step, text)}, now);
+  } else if (error == ENOENT && elsewhere) {
+    fail({exit_not_found, rank,
+          fmt::format("{}: program '{}' is not there, or the interpreter that it names (--send copies a program)",
+                      who(rank), config_.program)},
+         now);
   } else if (error == ENOENT) {
     // The file was there when it was looked up: what is missing is the interpreter that it names, or somebody took it
     // away.
@@ -62,7 +68,9 @@ void Job::not_started(int rank, const std::string& step, int error, Time now) {
           fmt::format("cannot execute '{}': {} (is the interpreter in its first line there?)", config_.program, text)},
          now);
   } else {
-    fail({exit_not_executable, rank, fmt::format("cannot execute '{}': {}", config_.program, text)}, now);
+    fail({exit_not_executable, rank,
+          fmt::format("{}cannot execute '{}': {}", elsewhere ? who(rank) + ": " : "", config_.program, text)},
+         now);
   }
 }
 
@@ -134,16 +142,23 @@ void Job::channel_ended(int rank, Time now) {
   }
 }
 
-void Job::agent_lost(const std::string& host, const std::string& how, Time now) {
-  agent_gone_ = true;
-  const auto lost = ranks_that([](const Rank& r) { return r.started && !r.status; });
+void Job::agent_lost(const std::string& host, const std::vector<int>& ranks, const std::string& how, Time now) {
+  --agents_;
+  std::vector<int> lost;
+  std::copy_if(ranks.begin(), ranks.end(), std::back_inserter(lost),
+               [this](int rank) { return at(rank).started && !at(rank).status; });
   fail({exit_trouble, -1,
         fmt::format("the agent on host {} was lost ({}){}", host, how,
                     lost.empty() ? "" : ", and with it " + rank_list(lost))},
        now);
 }
 
-void Job::agent_done() { agent_gone_ = true; }
+void Job::agent_failed(std::string why, Time now) {
+  --agents_;
+  trouble(std::move(why), now);
+}
+
+void Job::agent_done() { --agents_; }
 
 void Job::interrupted(int signo, Time now) {
   if (interrupted_by_ != 0) {  // asked twice: no more patience
@@ -336,7 +351,7 @@ Time Job::next_deadline() const {
 
 bool Job::over() const {
   if (gave_up_) return true;
-  if (!agent_gone_ || !to_judge_.empty()) return false;
+  if (agents_ > 0 || !to_judge_.empty()) return false;
   return stopping_ || suspicions_.empty();
 }
 

@@ -43,6 +43,8 @@ class Job {
   struct Config {
     std::vector<std::string> hosts;  // by rank
     std::string program;             // as messages show it
+    std::vector<bool> elsewhere{};  // by rank: on another machine, where nobody has looked for the program; empty: none
+    int agents = 1;                 // which will each be done, or lost, in the end
     std::optional<milliseconds> timeout;
     Limits limits{};
   };
@@ -63,9 +65,11 @@ class Job {
   void welcomed(Time now);  // all ranks have joined and were told so
   void reported(int rank, net::Report report, Time now);
   void channel_ended(int rank, Time now);  // the connection of a rank that joined
-  void agent_lost(const std::string& host, const std::string& how, Time now);
-  void agent_done();                      // all ranks and their descendants are gone, all output has been handed over
-  void interrupted(int signo, Time now);  // somebody sent dsmexec TERM, INT or HUP
+  // An agent that was at work; `ranks` are its ranks.
+  void agent_lost(const std::string& host, const std::vector<int>& ranks, const std::string& how, Time now);
+  void agent_failed(std::string why, Time now);  // none could be started on its machine
+  void agent_done();  // all of its ranks and their descendants are gone, all output has been handed over
+  void interrupted(int signo, Time now);     // somebody sent dsmexec TERM, INT or HUP
   void trouble(std::string line, Time now);  // dsmexec itself failed, or a rank must be refused
   // `held_up`: nothing can be read from agents because nobody reads our output.
   void tick(Time now, bool held_up = false);
@@ -85,12 +89,12 @@ class Job {
   struct Rank {
     pid_t pid = 0;
     bool started = false, joined = false, running = false, finalized = false, channel_ended = false;
-    bool secondary = false;     // it says that another rank is to blame
-    int blames = -1;            // which
-    bool stopped = false;       // its end was our doing
-    bool out_of_memory = false; // or the kernel's
-    std::optional<int> status;  // as wait(2) has it
-    Time judge_at{};            // when its exit is judged even if its connection has not ended
+    bool secondary = false;      // it says that another rank is to blame
+    int blames = -1;             // which
+    bool stopped = false;        // its end was our doing
+    bool out_of_memory = false;  // or the kernel's
+    std::optional<int> status;   // as wait(2) has it
+    Time judge_at{};             // when its exit is judged even if its connection has not ended
   };
   struct Suspicion {
     enum class Kind { lost, bad, silent } kind;  // connection lost; protocol broken; left us while its process goes on
@@ -129,7 +133,8 @@ class Job {
   std::optional<Time> timeout_at_, start_by_, first_join_, join_by_, mesh_by_, finalize_by_, term_at_, kill_at_,
       gone_by_;
   int first_joined_rank_ = -1;
-  bool welcomed_ = false, stopping_ = false, timed_out_ = false, agent_gone_ = false, gave_up_ = false;
+  bool welcomed_ = false, stopping_ = false, timed_out_ = false, gave_up_ = false;
+  int agents_ = 0;  // that are neither done nor lost
   int interrupted_by_ = 0;
 };
 

@@ -335,17 +335,43 @@ TEST(Job, ARankThatCrashesWhileItIsStoppedIsToldApart) {
 TEST(Job, ALostAgentIsNamedWithItsHost) {
   Scene s(2);
   s.exit(0, exit_status(0));
-  s.job.agent_lost("a", "killed by signal 9 (SIGKILL)", s.now);
+  s.job.agent_lost("a", {0, 1}, "killed by signal 9 (SIGKILL)", s.now);
   EXPECT_TRUE(s.job.over());
   EXPECT_EQ(s.job.exit_code(), 125);
   EXPECT_EQ(s.first_line(), "the agent on host a was lost (killed by signal 9 (SIGKILL)), and with it rank 1");
+}
+
+TEST(Job, OfSeveralAgentsEachMustBeDoneOrLost) {
+  auto config = Scene::config(3, std::nullopt);
+  config.agents = 3;
+  Time now{};
+  Job job(config, now);
+  for (int rank = 0; rank < 3; ++rank) job.started(rank, 100 + rank);
+  job.exited(0, exit_status(0), false, false, now);
+  job.agent_done();
+  job.agent_lost("b", {1}, "nothing was heard from it for 4 s", now);
+  EXPECT_FALSE(job.over());
+  job.agent_failed("no agent on host c", now);
+  EXPECT_TRUE(job.over());
+  EXPECT_EQ(job.summary().front(),
+            "the agent on host b was lost (nothing was heard from it for 4 s), and with it rank 1");
+}
+
+TEST(Job, AProgramThatIsNotOnAnotherMachineIs127) {
+  auto config = Scene::config(2, std::nullopt);
+  config.elsewhere = {false, true};
+  Time now{};
+  Job job(config, now);
+  job.not_started(1, "execve", ENOENT, now);
+  EXPECT_EQ(job.exit_code(), 127);
+  EXPECT_NE(job.summary().front().find("rank 1 (b): program 'prog' is not there"), std::string::npos);
 }
 
 TEST(Job, AnAgentThatStopsItsRanksUnaskedIsToBlameItself) {
   Scene s(1);
   s.exit(0, death_by(SIGKILL), true);
   EXPECT_EQ(s.commands(), "");
-  s.job.agent_lost("a", "exit code 1", s.now);
+  s.job.agent_lost("a", {0}, "exit code 1", s.now);
   EXPECT_EQ(s.job.exit_code(), 125);
 }
 

@@ -202,30 +202,13 @@ bool is_this_machine(std::string_view host, const std::vector<std::string>& own)
   return std::any_of(own.begin(), own.end(), [host](const std::string& name) { return same_name(host, name); });
 }
 
-void require_local(const std::vector<Machine>& machines, const std::string& name, const std::vector<std::string>& own,
-                   const std::string& present_user) {
-  for (const Machine& machine : machines) {
-    const char* const where = "this build starts ranks only on this machine (localhost, 127.x or one of its own names)";
-    if (!is_this_machine(machine.host, own)) {
-      throw MachineFileError(
-          fmt::format("{}:{}: '{}' is another machine: {}", name, machine.line, machine.host, where));
-    }
-    if (!machine.user.empty() && machine.user != present_user) {
-      throw MachineFileError(fmt::format("{}:{}: '{}@' is another user: {}, as its present user", name, machine.line,
-                                         machine.user, where));
-    }
-  }
-}
-
-std::vector<std::string> place(const std::vector<Machine>& machines, int ranks) {
-  std::vector<std::string> round;
-  for (const Machine& machine : machines)
-    round.insert(round.end(), static_cast<std::size_t>(machine.slots), machine.host);
+std::vector<Machine> place(const std::vector<Machine>& machines, int ranks) {
+  std::vector<Machine> round;
+  for (const Machine& machine : machines) round.insert(round.end(), static_cast<std::size_t>(machine.slots), machine);
   if (ranks == 0) return round;
-  std::vector<std::string> hosts;
-  for (std::size_t rank = 0; rank < static_cast<std::size_t>(ranks); ++rank)
-    hosts.push_back(round[rank % round.size()]);
-  return hosts;
+  std::vector<Machine> placed;
+  for (std::size_t rank = 0; rank < static_cast<std::size_t>(ranks); ++rank) placed.push_back(round[rank % round.size()]);
+  return placed;
 }
 
 }  // namespace dsm::launch

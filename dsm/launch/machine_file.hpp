@@ -39,13 +39,8 @@ inline constexpr int max_slots = 256;
 // "localhost", 127.x, ::1, or one of `own`; letters' case does not matter.
 [[nodiscard]] bool is_this_machine(std::string_view host, const std::vector<std::string>& own);
 
-// Throws MachineFileError, naming the line, unless all machines are this one and all users the present one: ranks are
-// started by fork.
-void require_local(const std::vector<Machine>& machines, const std::string& name, const std::vector<std::string>& own,
-                   const std::string& present_user);
-
-// The host of each rank: line order, `slots` ranks for each line, from the top again when ranks are left. `ranks` 0:
+// The machine of each rank: line order, `slots` ranks for each line, from the top again when ranks are left. `ranks` 0:
 // one rank for each slot. REQUIRES: at least one machine.
-[[nodiscard]] std::vector<std::string> place(const std::vector<Machine>& machines, int ranks);
+[[nodiscard]] std::vector<Machine> place(const std::vector<Machine>& machines, int ranks);
 
 }  // namespace dsm::launch

@@ -17,6 +17,7 @@
 #include <filesystem>
 
 #include "dsm/launch/agent.hpp"
+#include "dsm/launch/guard.hpp"
 #include "dsm/launch/machine_file.hpp"
 #include "dsm/launch/options.hpp"
 #include "dsm/launch/program.hpp"
@@ -67,10 +68,10 @@ std::optional<std::uint32_t> forced_spin() {
 }
 
 Runner::Plan make_plan(Options options) {
-  const auto machines = read_machine_file(options.machine_file);
-  require_local(machines, options.machine_file, own_names(), user_name());
+  const auto placed = place(read_machine_file(options.machine_file), options.ranks);
   Runner::Plan plan;
-  plan.hosts = place(machines, options.ranks);
+  for (const Machine& machine : placed) plan.hosts.push_back(machine.host);
+  plan.sites = sites_of(placed, options.launcher, {own_names(), user_name()}, options.machine_file);
   if (plan.hosts.size() > static_cast<std::size_t>(max_job_ranks)) {
     throw Refused{exit_trouble, fmt::format("{} stands for {} ranks, more than {}: say -n", options.machine_file,
                                             plan.hosts.size(), max_job_ranks)};
@@ -109,6 +110,19 @@ int complain(int code, const std::string& why) {
   ::_exit(128 + signo);
 }
 
+// What dsmexec is started as on a job's machines, by itself.
+std::optional<int> serve_job(const std::vector<std::string>& arguments) {
+  const std::string first = arguments.empty() ? "" : arguments.front();
+  const std::size_t count = arguments.size();
+  if (first == "--agent" && (count == 1 || (count == 2 && arguments[1] == "remote"))) return agent_main(count == 2);
+  if (first == "--guard" && (count == 2 || count == 3)) return guard_main({arguments.begin() + 1, arguments.end()});
+  if (first == "--hash" && count == 1) {
+    fmt::print("{}\n", hash_of("/proc/self/exe"));
+    return std::fflush(stdout) == 0 ? 0 : 1;
+  }
+  return std::nullopt;
+}
+
 int run(const std::vector<std::string>& arguments) {
   Options options = parse_options(arguments);
   if (options.help || options.help_all || options.version) {
@@ -129,7 +143,8 @@ int main(int argc, char** argv) {
   fill_standard_descriptors();
   const std::vector<std::string> arguments(argv + 1, argv + argc);
   try {
-    return arguments == std::vector<std::string>{"--agent"} ? agent_main() : run(arguments);
+    const std::optional<int> served = serve_job(arguments);
+    return served ? *served : run(arguments);
   } catch (const Refused& refused) {
     return complain(refused.code, refused.why);
   } catch (const std::exception& error) {  // misuse among them: its text is one line

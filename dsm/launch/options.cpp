@@ -6,6 +6,7 @@
 #include <boost/program_options.hpp>
 #include <charconv>
 #include <cmath>
+#include <cstdlib>
 
 namespace dsm::launch {
 namespace {
@@ -43,6 +44,17 @@ po::options_description further_options() {
   add("home", po::value<std::string>()->value_name("WHERE"),
       "where pages live: cyclic, in turn on all ranks (the default); block, each allocation in equal parts, the first "
       "on rank 0; or first-touch, on the rank that touches a page first");
+  add("launcher", po::value<std::string>()->value_name("auto|local|ssh"),
+      "how ranks come to their machines: auto, by fork on this one and by ssh on others (the default); local, by fork "
+      "only; ssh, also on this one");
+  add("ssh", po::value<std::string>()->value_name("COMMAND"),
+      "the ssh command, with options of its own if need be: --ssh 'ssh -F file' (default: ssh)");
+  add("export,x", po::value<std::vector<std::string>>()->value_name("NAME[=VALUE]")->composing(),
+      "give the ranks on other machines this variable of the environment; may be repeated");
+  add("send", "copy the program to machines that do not have it (it is gone there when the job is)");
+  add("iface", po::value<std::string>()->value_name("ADDRESS"),
+      "the address of this machine that other machines are to connect to (default: the one from which ssh came to "
+      "them)");
   add("pager", po::value<std::string>()->value_name("sigsegv|uffd"),
       "how a rank notices that a page is not here: by SIGSEGV, which works everywhere (the default); or by "
       "userfaultfd, with which system calls may use pages that are elsewhere, and which needs Linux 6.4 and privilege "
@@ -86,6 +98,23 @@ std::chrono::milliseconds parse_timeout(const std::string& text) {
     throw UsageError(fmt::format("--timeout {}: a number of seconds greater than 0 is needed{}", text, hint));
   }
   return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
+}
+
+// "NAME=value", or "NAME" for the value that it has here; one that is not set here is left out.
+std::optional<std::string> exported(const std::string& text) {
+  const std::string name = text.substr(0, text.find('='));
+  if (name.empty()) throw UsageError(fmt::format("-x {}: the name of a variable is needed{}", text, hint));
+  if (name.rfind("DSMEXEC_", 0) == 0) throw UsageError(fmt::format("-x {}: that name is dsmexec's own{}", text, hint));
+  if (name.size() < text.size()) return text;
+  const char* const value = std::getenv(name.c_str());
+  return value != nullptr ? std::optional(name + "=" + value) : std::nullopt;
+}
+
+// A command as a shell would read it: words, perhaps in quotes.
+std::vector<std::string> parse_command(const std::string& text) {
+  std::vector<std::string> words = po::split_unix(text);
+  if (words.empty() || words.front().empty()) throw UsageError(fmt::format("--ssh needs a command{}", hint));
+  return words;
 }
 
 // Boost's texts, in one line each and in our words.
@@ -185,6 +214,17 @@ Options parse_options(const std::vector<std::string>& arguments) {
   if (const auto* timeout = text("timeout")) out.timeout = parse_timeout(*timeout);
   if (const auto* output = text("output")) out.output = *output;
   if (const auto* wdir = text("wdir")) out.wdir = *wdir;
+  if (const auto* name = text("launcher"); name != nullptr && !parse(*name, out.launcher)) {
+    throw UsageError(fmt::format("--launcher {}: auto, local or ssh is needed{}", *name, hint));
+  }
+  if (const auto* command = text("ssh")) out.ssh = parse_command(*command);
+  if (values.count("export") != 0) {
+    for (const std::string& each : values["export"].as<std::vector<std::string>>()) {
+      if (auto variable = exported(each)) out.exported.push_back(std::move(*variable));
+    }
+  }
+  if (const auto* address = text("iface")) out.interface = *address;
+  out.send = values.count("send") != 0;
   if (out.output.empty()) throw UsageError(fmt::format("--output needs tag, plain or the name of a folder{}", hint));
   out.open_rendezvous = values.count("open-rendezvous") != 0;
   out.verbose = values.count("verbose") != 0;

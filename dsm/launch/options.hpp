@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "dsm/core/coherence.hpp"
+#include "dsm/launch/site.hpp"
 #include "dsm/pager/kind.hpp"
 
 namespace dsm::launch {
@@ -23,7 +24,7 @@ struct UsageError : std::runtime_error {
 
 struct Options {
   bool help = false, help_all = false, version = false;  // then nothing else is set
-  int ranks = 0;                       // 0: one for each slot of the machine_file
+  int ranks = 0;                                         // 0: one for each slot of the machine_file
   core::Protocol protocol = core::Protocol::msi;
   core::Placement placement = core::Placement::cyclic;
   pager::Kind pager = pager::Kind::sigsegv;
@@ -32,6 +33,11 @@ struct Options {
   std::optional<std::chrono::milliseconds> timeout{};  // for the whole job
   std::string output = "tag";                          // "tag", "plain", or a folder
   std::string wdir{};                                  // empty: where dsmexec was called
+  Launcher launcher = Launcher::automatic;
+  std::vector<std::string> ssh{"ssh"};  // the command that reaches other machines, and its options
+  std::vector<std::string> exported{};  // "NAME=value": for ranks on other machines
+  std::string interface {};             // the address that other machines shall connect to; empty: as they see us
+  bool send = false;                    // copy the program to machines that do not have it
   bool open_rendezvous = false;
   bool verbose = false;
   std::string machine_file{};

@@ -1,15 +1,21 @@
 #include "dsm/launch/program.hpp"
 
+#include <fcntl.h>
 #include <fmt/format.h>
+#include <sodium.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
+#include <vector>
 
 #include "dsm/launch/job.hpp"
+#include "ipc/fd.hpp"
+#include "ipc/spawn.hpp"
 
 namespace dsm::launch {
 namespace {
@@ -56,6 +62,24 @@ Program find_program(const std::string& name, const std::string& wdir, const std
   Program none = refused(name, first_error);
   if (first_error == ENOENT) none.why += " (looked beside dsmexec and on PATH)";
   return none;
+}
+
+std::string hash_of(const std::string& path) {
+  const ipc::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return {};
+  crypto_generichash_state state;
+  crypto_generichash_init(&state, nullptr, 0, crypto_generichash_BYTES);
+  std::vector<unsigned char> buffer(1u << 18);
+  for (;;) {
+    const ssize_t got = ipc::read_full(file.get(), buffer.data(), buffer.size());
+    if (got < 0) return {};
+    crypto_generichash_update(&state, buffer.data(), static_cast<unsigned long long>(got));
+    if (static_cast<std::size_t>(got) < buffer.size()) break;
+  }
+  std::array<unsigned char, crypto_generichash_BYTES> hash{};
+  crypto_generichash_final(&state, hash.data(), hash.size());
+  std::array<char, 2 * crypto_generichash_BYTES + 1> text{};
+  return sodium_bin2hex(text.data(), text.size(), hash.data(), hash.size());
 }
 
 std::string own_folder() { return std::filesystem::read_symlink("/proc/self/exe").parent_path().string(); }

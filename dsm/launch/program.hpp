@@ -15,6 +15,9 @@ struct Program {
 [[nodiscard]] Program find_program(const std::string& name, const std::string& wdir, const std::string& beside,
                                    const std::string& search_path);
 
+// BLAKE2b of a file's content, in hexadecimal: whether two machines have the same program. Empty if it cannot be read.
+[[nodiscard]] std::string hash_of(const std::string& path);
+
 // The folder of the running executable.
 [[nodiscard]] std::string own_folder();
 

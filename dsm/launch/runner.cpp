@@ -8,8 +8,10 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <filesystem>
 
 #include "dsm/launch/processes.hpp"
+#include "dsm/launch/program.hpp"
 #include "ipc/error.hpp"
 #include "ipc/spawn.hpp"
 
@@ -20,7 +22,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr milliseconds look_again{10};  // at /proc, while descendants are being ended
 constexpr milliseconds sweep_patience{5'000};
-constexpr milliseconds agent_exit_patience{1'000};  // from the end of its connection to its exit
+constexpr std::size_t max_starting = 8;  // ssh at one time: sshd drops bursts above ten (sshd_config(5), MaxStartups)
 constexpr milliseconds sample_patience{500};
 constexpr milliseconds stall_patience{2'000};  // for a reader of our output, once the job was ended by force
 
@@ -56,6 +58,30 @@ Coordinator::Config coordinator_config(const Runner::Plan& plan, const net::JobK
   return config;
 }
 
+// Which ranks are on machines where nobody has looked for the program.
+std::vector<bool> elsewhere(const Runner::Plan& plan) {
+  std::vector<bool> out(plan.hosts.size());
+  for (const Site& site : plan.sites) {
+    for (const int rank : site.ranks) out[static_cast<std::size_t>(rank)] = !site.local;
+  }
+  return out;
+}
+
+Job::Config job_config(const Runner::Plan& plan) {
+  return {.hosts = plan.hosts,
+          .program = plan.options.program,
+          .elsewhere = elsewhere(plan),
+          .agents = static_cast<int>(plan.sites.size()),
+          .timeout = plan.options.timeout};
+}
+
+OwnFile own_file() {
+  const std::string path = std::filesystem::read_symlink("/proc/self/exe").string();
+  return {path, hash_of("/proc/self/exe"), std::filesystem::file_size("/proc/self/exe")};
+}
+
+bool is_loopback(const std::string& address) { return is_this_machine(address, {}); }
+
 std::set<pid_t> present_children() {
   const auto list = descendants(::getpid());
   return {list.begin(), list.end()};
@@ -69,7 +95,7 @@ Runner::Runner(Plan plan)
       not_ours_(present_children()),
       signals_(take_signals()),
       output_({plan_.options.output, plan_.hosts, STDOUT_FILENO, STDERR_FILENO}),
-      job_({plan_.hosts, plan_.options.program, plan_.options.timeout, {}}, began_),
+      job_(job_config(plan_), began_),
       key_(net::random_key()),
       coordinator_(
           [this] {
@@ -77,7 +103,7 @@ Runner::Runner(Plan plan)
             config.spin_us = [this] { return spin_us(); };
             if (plan_.options.verbose) config.log = [this](const std::string& line) { log(line); };
             config.on_telemetry = [this](int rank, int segment) {
-              if (link_) link_->send(Watch{rank, segment});
+              if (Link* link = agent_of(rank).link()) link->send(Watch{rank, segment});
             };
             return config;
           }(),
@@ -87,112 +113,183 @@ Runner::Runner(Plan plan)
       pids_(plan_.hosts.size()),
       moved_at_(began_) {
   become_subreaper();
-  start_agent();
+  const bool remote = std::any_of(plan_.sites.begin(), plan_.sites.end(), [](const Site& site) { return !site.local; });
+  if (remote) own_ = own_file();
+  if (remote && plan_.options.send) {
+    program_hash_ = hash_of(plan_.program);
+    program_size_ = std::filesystem::file_size(plan_.program);
+  }
+  for (const Site& site : plan_.sites) agents_.emplace_back(site, plan_.options.ssh, own_);
+  start_agents(began_);
 }
 
-// Spinning pays only where a core would be idle otherwise.
+// Spinning pays only where a core would be idle otherwise: on every machine.
 std::uint32_t Runner::spin_us() const {
   constexpr std::uint32_t with_cores_to_spare = 50;
   if (plan_.spin_us) return *plan_.spin_us;
-  return static_cast<std::size_t>(agent_cores_) >= 2 * plan_.hosts.size() ? with_cores_to_spare : 0;
+  const bool spare = std::all_of(agents_.begin(), agents_.end(), [](const AgentConnection& agent) {
+    return static_cast<std::size_t>(agent.cores) >= 2 * agent.site().ranks.size();
+  });
+  return spare ? with_cores_to_spare : 0;
 }
 
-// ---- the agent
-// --------------------------------------------------------------------------------------------------------
-
-void Runner::start_agent() {
-  int ends[2];
-  ipc::check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "socketpair");
-  ipc::Fd ours(ends[0]);
-  const ipc::Fd theirs(ends[1]);
-  ipc::SpawnOptions options;
-  options.program = "/proc/self/exe";
-  options.arguments = {"dsmexec", "--agent"};
-  options.standard_input = theirs.get();
-  options.standard_output = theirs.get();
-  options.new_process_group = true;  // what a terminal sends goes to dsmexec, which decides what is passed on
-  agent_ = ipc::spawn(options);
-  ipc::Fd copy(ipc::check(::fcntl(ours.get(), F_DUPFD_CLOEXEC, 3), "fcntl"));
-  link_.emplace(std::move(ours), std::move(copy));
-  log(fmt::format("agent on host {} started (pid {}); rendezvous on port {}", plan_.hosts.front(), agent_,
-                  coordinator_.port()));
-  send_start();
+AgentConnection& Runner::agent_of(int rank) {
+  return *std::find_if(agents_.begin(), agents_.end(),
+                       [rank](const AgentConnection& agent) { return agent.has(rank); });
 }
 
-void Runner::send_start() {
+// ---- agents: started, and told what to start
+
+void Runner::start_agents(Time now) {
+  if (stopping_) return;
+  auto starting =
+      static_cast<std::size_t>(std::count_if(agents_.begin(), agents_.end(), [](const AgentConnection& agent) {
+        return !agent.site().local && agent.state() == AgentConnection::State::starting;
+      }));
+  for (AgentConnection& agent : agents_) {
+    if (!agent.start_due(now) || (!agent.site().local && starting >= max_starting)) continue;
+    agent.start(now);
+    starting += agent.site().local ? 0 : 1;
+    log(fmt::format("{} on host {} started (pid {})", agent.site().local ? "agent" : "ssh for the agent", agent.host(),
+                    agent.pid()));
+  }
+}
+
+// The address of this machine that the agent's ranks are to connect to: the one that --iface names, or by which their
+// machine has seen us. Ranks here, too, are seen by others at the address from which they connect: that must not be the
+// loopback if there are others.
+std::string Runner::address_for(const AgentConnection& agent) const {
+  if (!plan_.options.interface.empty()) return plan_.options.interface;
+  const auto reaches_others = [](const AgentConnection& each) {
+    return !each.site().local && !each.caller.empty() && !is_loopback(each.caller);
+  };
+  if (reaches_others(agent)) return agent.caller;
+  const auto other = std::find_if(agents_.begin(), agents_.end(), reaches_others);
+  if (other != agents_.end()) return other->caller;
+  return agent.caller.empty() ? "127.0.0.1" : agent.caller;
+}
+
+void Runner::give_orders(Time now) {
+  const bool all =
+      std::all_of(agents_.begin(), agents_.end(), [](const AgentConnection& agent) { return agent.is_open(); });
+  if (ordered_ || stopping_ || !all) return;
+  ordered_ = true;
+  for (AgentConnection& agent : agents_) {
+    const std::string address = address_for(agent);
+    try {
+      const std::uint16_t port = coordinator_.listen(address);
+      log(fmt::format("host {}: rendezvous at {}, port {}", agent.host(), address, port));
+    } catch (const std::system_error& error) {
+      return job_.trouble(
+          fmt::format("cannot listen at {}, where host {} shall reach this machine: {} (--iface ADDRESS "
+                      "names another address)",
+                      address, agent.host(), error.code().message()),
+          now);
+    }
+  }
+  for (AgentConnection& agent : agents_) {
+    agent.ordered = true;
+    if (Link* link = agent.link()) link->send(order_for(agent));
+  }
+}
+
+Start Runner::order_for(const AgentConnection& agent) {
   const Options& options = plan_.options;
   const bool terminal = ::isatty(STDOUT_FILENO) == 1;
+  const std::string address = address_for(agent);
   Start start;
-  for (std::size_t rank = 0; rank < plan_.hosts.size(); ++rank) start.ranks.push_back(static_cast<int>(rank));
-  start.hosts = plan_.hosts;
+  start.ranks = agent.site().ranks;
+  for (const int rank : start.ranks) start.hosts.push_back(plan_.hosts[static_cast<std::size_t>(rank)]);
   start.program = plan_.program;
   start.arguments = {options.program};
   start.arguments.insert(start.arguments.end(), options.arguments.begin(), options.arguments.end());
   start.working_directory = options.wdir;
-  start.environment = {fmt::format("DSMEXEC_RANKNUM={}", plan_.hosts.size()), "DSMEXEC_HOSTNAME=127.0.0.1",
-                       fmt::format("DSMEXEC_PORTNUM={}", coordinator_.port())};
+  start.environment = {fmt::format("DSMEXEC_RANKNUM={}", plan_.hosts.size()), "DSMEXEC_HOSTNAME=" + address,
+                       fmt::format("DSMEXEC_PORTNUM={}", coordinator_.listen(address))};
   if (terminal) start.environment.emplace_back("DSMEXEC_TTY=1");
+  if (!agent.site().local) {
+    start.environment.insert(start.environment.end(), options.exported.begin(), options.exported.end());
+    start.working_directory = std::filesystem::absolute(options.wdir.empty() ? "." : options.wdir).lexically_normal();
+    start.lenient = options.wdir.empty();
+    start.program_hash = program_hash_;
+    start.program_size = program_size_;
+  }
   start.key = key_;
-  start.stdin_rank = 0;
+  start.stdin_rank = agent.has(0) ? 0 : -1;
   start.prompts = terminal && (options.output == "tag" || options.output == "plain");
-  link_->send(start);
+  return start;
 }
 
-void Runner::hear_agent(Time now) {
-  if (!link_ || lost_at_ || output_.full()) return;
-  const auto state = link_->receive([this, now](const Link::Frame& frame) { handle(frame, now); });
-  if (state == Link::State::open) return;
-  if (state == Link::State::broken) {
-    log("the agent is not understood: " + link_->why());
-    ::kill(agent_, SIGKILL);
-  }
-  if (agent_done_) {
-    link_.reset();
-  } else {
-    lost_at_ = now;
+// ---- agents: what they say
+
+void Runner::hear_agents(Time now) {
+  for (AgentConnection& agent : agents_) {
+    if (output_.full()) {
+      agent.not_heard(now);
+      continue;
+    }
+    agent.hear(
+        now, [&](const Link::Frame& frame) { handle(agent, frame, now); },
+        [this](const std::string& line) { log(line); });
   }
 }
 
-void Runner::handle(const Link::Frame& frame, Time now) {
+void Runner::handle(AgentConnection& from, const Link::Frame& frame, Time now) {
   if (frame.header.kind == static_cast<std::uint8_t>(net::FrameKind::control)) {
     std::string why;
     const auto message = parse_message(frame.body, why);
     if (!message) return job_.trouble("the agent sent what dsmexec does not understand: " + why, now);
-    return std::visit([this, now](const auto& m) { on(m, now); }, *message);
+    return std::visit([&](const auto& m) { on(from, m, now); }, *message);
   }
   const auto what = static_cast<Bytes>(frame.header.op);
   if (what == Bytes::sample) {
-    if (auto part = telemetry::decode(frame.body)) seen_ = std::move(*part);
-    answered_ = std::max<std::uint64_t>(answered_, frame.header.a);
+    if (auto part = telemetry::decode(frame.body)) from.seen = std::move(*part);
+    from.answered = std::max<std::uint64_t>(from.answered, frame.header.a);
     return;
   }
   const auto rank = static_cast<int>(frame.header.a);
-  if (!known(rank) || frame.header.b < 1 || frame.header.b > 2) return;
+  if (!from.has(rank) || frame.header.b < 1 || frame.header.b > 2) return;
   const auto stream = static_cast<Stream>(static_cast<std::uint64_t>(frame.header.b));
   if (what == Bytes::lines) output_.lines(rank, stream, frame.body);
   if (what == Bytes::part) output_.part(rank, stream, frame.body);
   if (what == Bytes::shown) output_.shown(rank, stream, frame.body);
 }
 
-void Runner::on(const Hello& m, Time now) {
-  agent_cores_ = m.cores;
-  if (m.version == agent_version) return;
-  job_.trouble(fmt::format("the agent on host {} is of another version", plan_.hosts.front()), now);
+void Runner::on(AgentConnection& from, const Hello& m, Time now) {
+  from.cores = m.cores;
+  from.caller = m.caller;
+  from.set_open();
+  if (m.version != agent_version) {
+    return job_.trouble(fmt::format("the agent on host {} is of another version", from.host()), now);
+  }
+  if (stopping_) stop(from);
 }
 
-void Runner::on(const Started& m, Time) {
-  if (!known(m.rank)) return;
+void Runner::on(AgentConnection& from, const NeedProgram&, Time) {
+  log(fmt::format("host {}: sending the program, {} bytes", from.host(), program_size_));
+  from.send_program(plan_.program);
+}
+
+void Runner::on(AgentConnection& from, const NoFolder&, Time) {
+  say(fmt::format("host {} has no folder {}: its ranks start in the home folder there (--wdir names another)",
+                  from.host(), std::filesystem::current_path().string()));
+}
+
+void Runner::on(AgentConnection&, const Beat&, Time) {}
+
+void Runner::on(AgentConnection& from, const Started& m, Time) {
+  if (!from.has(m.rank)) return;
   pids_[static_cast<std::size_t>(m.rank)] = m.pid;
   log(fmt::format("rank {} started (pid {})", m.rank, m.pid));
   job_.started(m.rank, static_cast<pid_t>(m.pid));
 }
 
-void Runner::on(const NotStarted& m, Time now) {
-  if (known(m.rank)) job_.not_started(m.rank, m.step, m.error, now);
+void Runner::on(AgentConnection& from, const NotStarted& m, Time now) {
+  if (from.has(m.rank)) job_.not_started(m.rank, m.step, m.error, now);
 }
 
-void Runner::on(const Exited& m, Time now) {
-  if (!known(m.rank)) return;
+void Runner::on(AgentConnection& from, const Exited& m, Time now) {
+  if (!from.has(m.rank)) return;
   log(fmt::format("rank {} has ended: {}{}", m.rank, describe_status(m.status, m.out_of_memory),
                   m.stopped ? ", stopped by dsmexec" : ""));
   // Its last words are in our socket already, if it had any: they shall be known when its end is judged.
@@ -200,44 +297,45 @@ void Runner::on(const Exited& m, Time now) {
   job_.exited(m.rank, m.status, m.stopped, m.out_of_memory, now);
 }
 
-void Runner::on(const InputTaken& m, Time) { input_.taken(m.bytes); }
+void Runner::on(AgentConnection&, const InputTaken& m, Time) { input_.taken(m.bytes); }
 
-void Runner::on(const InputClosed&, Time) { input_.close(); }
+void Runner::on(AgentConnection&, const InputClosed&, Time) { input_.close(); }
 
-void Runner::on(const Done& m, Time) {
-  agent_done_ = true;
-  if (m.left > 0) say(fmt::format("{} processes of the job could not be ended", m.left));
+void Runner::on(AgentConnection& from, const Done& m, Time) {
+  from.set_done();
+  if (m.left > 0) say(fmt::format("{} processes of the job could not be ended on host {}", m.left, from.host()));
   job_.agent_done();
 }
 
 template <class Other>
-void Runner::on(const Other&, Time now) {
+void Runner::on(AgentConnection&, const Other&, Time now) {
   job_.trouble("the agent sent what only dsmexec says", now);
 }
 
-// An agent whose connection ended too early: how it died is known as soon as it has been reaped.
-void Runner::check_agent(Time now) {
-  if (agent_done_ || agent_told_lost_) return;
-  const bool died = agent_status_ && *agent_status_ != 0;
-  if (died && !sweeping_) {
-    sweeping_ = true;
-    sweep_until_ = now + sweep_patience;
+void Runner::check_agents(Time now) {
+  for (AgentConnection& agent : agents_) {
+    const bool news = agent.check(now);
+    // What a dead agent of this machine leaves behind falls to us; on another machine its guard sees to it.
+    if (agent.site().local && !sweeping_ && (news || agent.has_crashed())) {
+      sweeping_ = true;
+      sweep_until_ = now + sweep_patience;
+    }
+    if (!news) continue;
+    if (agent.state() == AgentConnection::State::failed) {
+      job_.agent_failed(agent.how(), now);
+    } else {
+      job_.agent_lost(agent.host(), agent.site().ranks, agent.how(), now);
+    }
   }
-  if (!lost_at_) return;
-  if (!agent_status_) {
-    if (now < *lost_at_ + agent_exit_patience) return;
-    ::kill(agent_, SIGKILL);
-  }
-  agent_told_lost_ = true;
-  if (!sweeping_) sweep_until_ = now + sweep_patience;
-  sweeping_ = true;
-  job_.agent_lost(plan_.hosts.front(), agent_status_ ? describe_status(*agent_status_) : "it closed its connection",
-                  now);
 }
 
 bool Runner::sweep(Time now) {
   if (!sweeping_) return true;
-  if (signal_descendants(::getpid(), SIGKILL, not_ours_) == 0) {
+  std::set<pid_t> spared = not_ours_;  // ssh to machines where agents still work
+  for (const AgentConnection& agent : agents_) {
+    if (!agent.site().local && !agent.is_over() && agent.pid() != 0) spared.insert(agent.pid());
+  }
+  if (signal_descendants(::getpid(), SIGKILL, spared) == 0) {
     sweeping_ = false;
   } else if (now >= sweep_until_) {
     say("some processes of the job could not be ended");
@@ -258,9 +356,9 @@ telemetry::Snapshot Runner::snapshot() const {
     sample.rank = static_cast<std::uint32_t>(rank);
     all.ranks.push_back(std::move(sample));
   }
-  telemetry::merge(all, seen_);
+  for (const AgentConnection& agent : agents_) telemetry::merge(all, agent.seen);
   for (telemetry::RankSample& sample : all.ranks) {
-    if (!known(static_cast<int>(sample.rank))) continue;
+    if (sample.rank >= plan_.hosts.size()) continue;
     sample.host = plan_.hosts[sample.rank];
     sample.pid = pids_[sample.rank];
   }
@@ -272,16 +370,24 @@ telemetry::Snapshot Runner::snapshot() const {
 void Runner::serve_viewers(Time now) {
   viewers_.serve();
   if (!viewers_.pending()) return;
-  if (asking_ && answered_ < asked_ && now < asked_at_ + sample_patience) return;
-  if (asking_ || !link_) {
+  if (asking_ && !all_answered() && now < asked_at_ + sample_patience) return;
+  if (asking_ || !ordered_) {
     // A late agent's host is busy, or its output waits for our reader: the last news must do.
     asking_ = false;
     viewers_.answer(snapshot());
   } else {
     asking_ = true;
     asked_at_ = now;
-    link_->send(Ask{++asked_});
+    ++asked_;
+    for (AgentConnection& agent : agents_) {
+      if (Link* link = agent.link()) link->send(Ask{asked_});
+    }
   }
+}
+
+bool Runner::all_answered() const {
+  return std::all_of(agents_.begin(), agents_.end(),
+                     [this](const AgentConnection& agent) { return !agent.is_open() || agent.answered >= asked_; });
 }
 
 // ---- the loop
@@ -295,21 +401,39 @@ void Runner::read_signals(Time now) {
       continue;
     }
     for (const ipc::ChildExit& exit : ipc::reap_children()) {
-      if (exit.pid == agent_) agent_status_ = exit.status;
+      for (AgentConnection& agent : agents_) {
+        if (exit.pid == agent.pid()) agent.ended(exit.status);
+      }
     }
   }
 }
 
 void Runner::carry_out() {
   for (const Job::Command& command : job_.take_commands()) {
-    if (!link_) continue;
-    if (command.kind == Job::Command::Kind::kill) {
-      log("ending all ranks by SIGKILL");
-      link_->send(KillAll{});
-    } else {
-      log(fmt::format("stopping all ranks by {}", signal_name(command.signo)));
-      link_->send(PassSignal{command.signo});
+    const bool kill = command.kind == Job::Command::Kind::kill;
+    log(kill ? "ending all ranks by SIGKILL" : fmt::format("stopping all ranks by {}", signal_name(command.signo)));
+    stopping_ = true;
+    for (AgentConnection& agent : agents_) {
+      Link* const link = agent.link();
+      if (!agent.ordered) {
+        stop(agent);
+      } else if (link != nullptr && kill) {
+        link->send(KillAll{});
+      } else if (link != nullptr) {
+        link->send(PassSignal{command.signo});
+      }
     }
+  }
+}
+
+// An agent that has started nothing. One that has not even spoken is ended with its connection.
+void Runner::stop(AgentConnection& agent) {
+  if (Link* link = agent.link()) {
+    link->send(KillAll{});
+  } else if (!agent.is_over()) {
+    agent.kill();
+    agent.set_done();
+    job_.agent_done();
   }
 }
 
@@ -330,7 +454,7 @@ void Runner::flush_output(Time now) {
 int Runner::timeout_ms(Time now) const {
   Time until = std::min({job_.next_deadline(), coordinator_.next_deadline(), input_.next_deadline()});
   if (sweeping_) until = std::min(until, now + look_again);
-  if (lost_at_ && !agent_told_lost_) until = std::min(until, *lost_at_ + agent_exit_patience);
+  for (const AgentConnection& agent : agents_) until = std::min(until, agent.next_deadline(now));
   if (asking_) until = std::min(until, asked_at_ + sample_patience);
   if (viewers_.clients() > 0) until = std::min(until, now + milliseconds(1000));
   if (job_.hasty() && !output_.empty()) until = std::min(until, moved_at_ + stall_patience);
@@ -343,11 +467,12 @@ void Runner::turn() {
   std::vector<pollfd> set;
   Time now = Clock::now();
   set.push_back({signals_.fd(), POLLIN, 0});
-  if (link_ && !link_->flush() && !lost_at_) lost_at_ = now;
-  if (link_ && !lost_at_) {
-    link_->add_to(set, !output_.full());
-    input_.add_to(set, now);
+  for (AgentConnection& agent : agents_) {
+    agent.flush(now);
+    agent.add_to(set, !output_.full());
   }
+  AgentConnection& reader = agent_of(0);  // of our standard input
+  if (reader.link() != nullptr && reader.ordered) input_.add_to(set, now);
   output_.add_to(set);
   coordinator_.add_to(set);
   viewers_.add_to(set);
@@ -356,9 +481,11 @@ void Runner::turn() {
   now = Clock::now();
   read_signals(now);
   coordinator_.serve(now);
-  hear_agent(now);
-  check_agent(now);
-  if (link_ && !lost_at_) input_.serve(*link_);
+  hear_agents(now);
+  check_agents(now);
+  start_agents(now);
+  give_orders(now);
+  if (Link* link = reader.link(); link != nullptr && reader.ordered) input_.serve(*link);
   serve_viewers(now);
   flush_output(now);
   sweep(now);
@@ -373,7 +500,7 @@ int Runner::run() {
 }
 
 void Runner::finish() {
-  link_.reset();  // an agent that still runs ends now, with everything
+  agents_.clear();  // an agent that still runs ends now, with everything
   viewers_.finish(snapshot());
   for (const std::string& line : job_.summary()) say(line);
   // Whatever is left below us is the job's: the agent, when it is done but not reaped yet, ends by itself.

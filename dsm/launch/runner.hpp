@@ -1,14 +1,20 @@
 // dsm/launch/runner.hpp - dsmexec at work: the poll loop in which a job's parts meet.
 //
-//   agent's control connection -> output, job;  coordinator (ranks) -> job;  viewers -> agent -> viewers;
-//   signals -> job;  job -> agent (pass a signal, kill)
+//   agents' control connections -> output, job;  coordinator (ranks) -> job;  viewers -> agents -> viewers;
+//   signals -> job;  job -> agents (pass a signal, kill)
+//
+// First one agent is started for each site. When all have said Hello, it is known by which addresses the machines see each
+// other; then each agent is told what to start, and where its ranks find the rendezvous. So nothing is started anywhere
+// before every machine has been reached.
 //
 // One thread; nothing in the loop blocks. Made and run once by main. Not async-signal-safe.
 #pragma once
+#include <list>
 #include <set>
 #include <string>
 #include <vector>
 
+#include "dsm/launch/agent_connection.hpp"
 #include "dsm/launch/control.hpp"
 #include "dsm/launch/coordinator.hpp"
 #include "dsm/launch/input.hpp"
@@ -25,6 +31,7 @@ class Runner {
   struct Plan {
     Options options;
     std::vector<std::string> hosts;        // by rank
+    std::vector<Site> sites;               // where they are
     std::string program;                   // path to execute
     std::optional<std::uint32_t> spin_us;  // instead of what this host's cores suggest
   };
@@ -36,26 +43,33 @@ class Runner {
   [[nodiscard]] int die_of() const { return job_.die_of(); }
 
  private:
-  void start_agent();
-  void send_start();
+  void start_agents(Time now);
+  void give_orders(Time now);  // once all agents have said Hello
+  [[nodiscard]] std::string address_for(const AgentConnection& agent) const;
+  [[nodiscard]] Start order_for(const AgentConnection& agent);
   void turn();  // once around the loop
   [[nodiscard]] int timeout_ms(Time now) const;
   void read_signals(Time now);
   void carry_out();
-  void hear_agent(Time now);
-  void handle(const Link::Frame& frame, Time now);
-  void on(const Hello& m, Time now);
-  void on(const Started& m, Time now);
-  void on(const NotStarted& m, Time now);
-  void on(const Exited& m, Time now);
-  void on(const InputTaken& m, Time now);
-  void on(const InputClosed& m, Time now);
-  void on(const Done& m, Time now);
+  void stop(AgentConnection& agent);
+  void hear_agents(Time now);
+  void handle(AgentConnection& from, const Link::Frame& frame, Time now);
+  void on(AgentConnection& from, const Hello& m, Time now);
+  void on(AgentConnection& from, const NeedProgram& m, Time now);
+  void on(AgentConnection& from, const NoFolder& m, Time now);
+  void on(AgentConnection& from, const Beat& m, Time now);
+  void on(AgentConnection& from, const Started& m, Time now);
+  void on(AgentConnection& from, const NotStarted& m, Time now);
+  void on(AgentConnection& from, const Exited& m, Time now);
+  void on(AgentConnection& from, const InputTaken& m, Time now);
+  void on(AgentConnection& from, const InputClosed& m, Time now);
+  void on(AgentConnection& from, const Done& m, Time now);
   template <class Other>
-  void on(const Other& m, Time now);  // what only dsmexec says
-  void check_agent(Time now);
+  void on(AgentConnection& from, const Other& m, Time now);  // what only dsmexec says
+  void check_agents(Time now);
   bool sweep(Time now);  // ends what fell to us from a dead agent; true when nothing is left of it
   void serve_viewers(Time now);
+  [[nodiscard]] bool all_answered() const;
   [[nodiscard]] telemetry::Snapshot snapshot() const;
   void flush_output(Time now);
   void finish();
@@ -64,7 +78,7 @@ class Runner {
   void log(const std::string& line) {
     if (plan_.options.verbose) say(line);
   }
-  [[nodiscard]] bool known(int rank) const { return rank >= 0 && static_cast<std::size_t>(rank) < plan_.hosts.size(); }
+  [[nodiscard]] AgentConnection& agent_of(int rank);
 
   Plan plan_;
   Time began_;
@@ -77,19 +91,17 @@ class Runner {
   telemetry::ViewerPort viewers_;
   Input input_;
 
-  pid_t agent_ = 0;
-  std::optional<Link> link_;         // until the agent is done or lost
-  std::optional<int> agent_status_;  // as wait(2) has it, once it has ended
-  bool agent_done_ = false, agent_told_lost_ = false;
-  std::optional<Time> lost_at_;  // its connection ended too early
-  int agent_cores_ = 1;
+  OwnFile own_;
+  std::list<AgentConnection> agents_;
+  bool ordered_ = false, stopping_ = false;
   bool sweeping_ = false;
   Time sweep_until_{};
+  std::string program_hash_;  // of the program, if it may have to be sent
+  std::uint64_t program_size_ = 0;
 
-  telemetry::Snapshot seen_;                // what the agent said last
-  std::vector<std::int64_t> pids_;          // by rank
-  std::uint64_t asked_ = 0, answered_ = 0;  // ids of samples
-  bool asking_ = false;                     // for viewers that wait
+  std::vector<std::int64_t> pids_;  // by rank
+  std::uint64_t asked_ = 0;         // the id of the last sample that agents were asked for
+  bool asking_ = false;             // for viewers that wait
   Time asked_at_{};
 
   std::uint64_t written_ = 0;  // bytes of output, when it last moved on

@@ -166,7 +166,7 @@ TEST(LaunchRun, BadMachineFilesAreNamedByLine) {
       {"", "names no machine"},
       {"localhost\n\nelsewhere.example\n", "machines:3: 'elsewhere.example' is another machine"}};
   for (const auto& [text, part] : cases) {
-    const Ended end = run({{"@", "sh", "-c", "echo started"}, text, "", {}, false, true});
+    const Ended end = run({{"--launcher", "local", "@", "sh", "-c", "echo started"}, text, "", {}, false, true});
     EXPECT_EQ(end.code(), 125) << text;
     EXPECT_EQ(count(end.err, part), 1u) << end.err;
     EXPECT_EQ(count(end.err, "\n"), 1u) << end.err;
