@@ -59,6 +59,13 @@ std::vector<std::string> inherited_environment() {
   return out;
 }
 
+// "NAME=value" instead of what NAME was before.
+void set_variable(std::vector<std::string>& environment, const std::string& variable) {
+  const std::string name = variable.substr(0, variable.find('=') + 1);
+  std::erase_if(environment, [&name](const std::string& each) { return each.rfind(name, 0) == 0; });
+  environment.push_back(variable);
+}
+
 // Where the connection came from by which this machine was reached: "client port server port" (ssh(1)).
 std::string caller_address() {
   const char* const connection = std::getenv("SSH_CONNECTION");
@@ -145,7 +152,7 @@ void Agent::start_ranks() {
   for (std::size_t i = 0; i < start_.ranks.size(); ++i) {
     const int rank = start_.ranks[i];
     std::vector<std::string> environment = inherited_environment();
-    environment.insert(environment.end(), start_.environment.begin(), start_.environment.end());
+    for (const std::string& variable : start_.environment) set_variable(environment, variable);
     environment.push_back("DSMEXEC_RANKID=" + std::to_string(rank));
     environment.push_back(net::key_fd_variable + ("=" + std::to_string(key_number)));
     try {

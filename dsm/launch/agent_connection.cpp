@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <system_error>
 
 #include "dsm/launch/ssh.hpp"
 #include "dsm/launch/status.hpp"
@@ -46,39 +47,58 @@ bool AgentConnection::has(int rank) const { return std::binary_search(site_.rank
 void AgentConnection::start(Time now) {
   state_ = State::starting;
   status_.reset();
-  ended_at_.reset();
   received_.clear();
   said_.clear();
   ++tries_;
   heard_at_ = next_beat_ = now;
-  ipc::SpawnOptions options;
-  options.new_process_group = true;  // what a terminal sends goes to dsmexec, which decides what is passed on
-  if (site_.local) {
-    int ends[2];
-    ipc::check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "socketpair");
-    ipc::Fd ours(ends[0]);
-    const ipc::Fd theirs(ends[1]);
-    options.program = "/proc/self/exe";
-    options.arguments = {"dsmexec", "--agent"};
-    options.standard_input = options.standard_output = theirs.get();
-    pid_ = ipc::spawn(options);
-    ipc::Fd copy(ipc::check(::fcntl(ours.get(), F_DUPFD_CLOEXEC, 3), "fcntl"));
-    link_.emplace(std::move(ours), std::move(copy));
-    greeting_ = Greeting::heard;
-    return;
+  if (site_.local) return start_here();
+  try {
+    start_by_ssh();
+  } catch (const ipc::SpawnError& error) {
+    said_ = fmt::format("cannot run '{}': {} (install openssh-client, or name another by --ssh)", ssh_.front(),
+                        std::generic_category().message(error.error));
+    status_ = 0;
+    ended_at_ = now;
   }
+}
+
+void AgentConnection::start_here() {
+  int ends[2];
+  ipc::check(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), "socketpair");
+  ipc::Fd ours(ends[0]);
+  const ipc::Fd theirs(ends[1]);
+  ipc::SpawnOptions options;
+  options.program = "/proc/self/exe";
+  options.arguments = {"dsmexec", "--agent"};
+  options.standard_input = options.standard_output = theirs.get();
+  options.new_process_group = true;  // what a terminal sends goes to dsmexec, which decides what is passed on
+  pid_ = ipc::spawn(options);
+  ipc::Fd copy(ipc::check(::fcntl(ours.get(), F_DUPFD_CLOEXEC, 3), "fcntl"));
+  link_.emplace(std::move(ours), std::move(copy));
+  greeting_ = Greeting::heard;
+}
+
+void AgentConnection::start_by_ssh() {
+  greeting_ = Greeting::none;
   ipc::Pipe in = ipc::make_pipe(), out = ipc::make_pipe(), errors = ipc::make_pipe();
+  ipc::SpawnOptions options;
   options.arguments = ssh_command(ssh_, site_.machine, remote_line(own_.path, own_.hash, own_.size));
   options.standard_input = in.read.get();
   options.standard_output = out.write.get();
   options.standard_error = errors.write.get();
+  options.new_process_group = true;       // as above
   options.parent_death_signal = SIGKILL;  // its connection ends with it, and the agent there with its connection
   pid_ = ipc::spawn(options);
   in_ = std::move(out.read);
   out_ = std::move(in.write);
   errors_ = std::move(errors.read);
   for (const ipc::Fd* fd : {&in_, &out_, &errors_}) ipc::set_nonblocking(fd->get());
-  greeting_ = Greeting::none;
+}
+
+void AgentConnection::give_up() {
+  kill();
+  state_ = State::done;
+  let_go();
 }
 
 void AgentConnection::kill() {
@@ -203,6 +223,7 @@ bool AgentConnection::try_again(Time now) {
   if (tries_ >= max_tries || !worth_another_try(said_)) return false;
   state_ = State::waiting;
   let_go();
+  ended_at_.reset();
   pid_ = 0;
   start_at_ = now + first_pause * (1 << (tries_ - 1)) + milliseconds(site_.ranks.front() * 37 % 200);
   return true;

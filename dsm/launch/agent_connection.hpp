@@ -47,7 +47,7 @@ class AgentConnection {
   [[nodiscard]] bool has(int rank) const;
   [[nodiscard]] bool has_crashed() const { return !is_over() && status_ && *status_ != 0; }  // its process
 
-  // Whether start() is due. REQUIRES for start: state() is waiting. Throws std::system_error, ipc::SpawnError.
+  // Whether start() is due. REQUIRES for start: state() is waiting. Throws std::system_error.
   [[nodiscard]] bool start_due(Time now) const { return state_ == State::waiting && now >= start_at_; }
   void start(Time now);
   // Its process has been reaped.
@@ -55,8 +55,8 @@ class AgentConnection {
   // It has said Hello, or Done.
   void set_open() { state_ = State::open; }
   void set_done() { state_ = State::done; }
-  // Ends it, at once: it is not needed, or not understood.
-  void kill();
+  // Ends it, at once: it has started nothing, and is not needed.
+  void give_up();
   // The program's file, piece by piece, as the connection takes it. Throws std::system_error if it cannot be read.
   void send_program(const std::string& path);
 
@@ -86,6 +86,9 @@ class AgentConnection {
   void send_own_file();
   void read_errors();
   bool try_again(Time now);
+  void start_here();
+  void start_by_ssh();
+  void kill();
   void let_go();
 
   Site site_;

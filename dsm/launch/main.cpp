@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <cstdio>
 #include <cstdlib>
@@ -76,15 +77,18 @@ Runner::Plan make_plan(Options options) {
     throw Refused{exit_trouble, fmt::format("{} stands for {} ranks, more than {}: say -n", options.machine_file,
                                             plan.hosts.size(), max_job_ranks)};
   }
-  if (!options.wdir.empty() && !is_folder(options.wdir)) {
+  // On other machines only they know what is there.
+  const bool here = std::any_of(plan.sites.begin(), plan.sites.end(), [](const Site& site) { return site.local; });
+  if (here && !options.wdir.empty() && !is_folder(options.wdir)) {
     throw Refused{exit_trouble, fmt::format("--wdir {}: there is no such folder", options.wdir)};
   }
   plan.spin_us = forced_spin();
   const char* path = std::getenv("PATH");
   const Program program =
       find_program(options.program, options.wdir, own_folder(), path != nullptr ? path : "/usr/bin:/bin");
-  if (program.code != 0) throw Refused{program.code, program.why};
-  plan.program = program.path;
+  const bool theirs = !here && !options.send && options.program.find('/') != std::string::npos;
+  if (program.code != 0 && !theirs) throw Refused{program.code, program.why};
+  plan.program = theirs ? options.program : program.path;
   make_output_folder(options.output);
   plan.options = std::move(options);
   return plan;

@@ -50,7 +50,8 @@ po::options_description further_options() {
   add("ssh", po::value<std::string>()->value_name("COMMAND"),
       "the ssh command, with options of its own if need be: --ssh 'ssh -F file' (default: ssh)");
   add("export,x", po::value<std::vector<std::string>>()->value_name("NAME[=VALUE]")->composing(),
-      "give the ranks on other machines this variable of the environment; may be repeated");
+      "give the ranks this variable of the environment, of which those on other machines get no other; may be "
+      "repeated");
   add("send", "copy the program to machines that do not have it (it is gone there when the job is)");
   add("iface", po::value<std::string>()->value_name("ADDRESS"),
       "the address of this machine that other machines are to connect to (default: the one from which ssh came to "

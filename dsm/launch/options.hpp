@@ -35,7 +35,7 @@ struct Options {
   std::string wdir{};                                  // empty: where dsmexec was called
   Launcher launcher = Launcher::automatic;
   std::vector<std::string> ssh{"ssh"};  // the command that reaches other machines, and its options
-  std::vector<std::string> exported{};  // "NAME=value": for ranks on other machines
+  std::vector<std::string> exported{};  // "NAME=value": for all ranks
   std::string interface {};             // the address that other machines shall connect to; empty: as they see us
   bool send = false;                    // copy the program to machines that do not have it
   bool open_rendezvous = false;

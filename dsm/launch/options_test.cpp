@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+
 namespace dsm::launch {
 namespace {
 
@@ -85,6 +87,10 @@ TEST(Options, MisuseIsOneLine) {
       {{"-p", "mesi", "hosts", "prog"}, "--protocol mesi"},
       {{"--pager", "none", "hosts", "prog"}, "--pager none"},
       {{"--home", "first_touch", "hosts", "prog"}, "--home first_touch"},
+      {{"--launcher", "rsh", "hosts", "prog"}, "--launcher rsh"},
+      {{"--ssh", "", "hosts", "prog"}, "--ssh"},
+      {{"-x", "=1", "hosts", "prog"}, "-x =1"},
+      {{"-x", "DSMEXEC_RANKID=7", "hosts", "prog"}, "-x DSMEXEC_RANKID"},
       {{"--timeout", "0", "hosts", "prog"}, "--timeout 0"},
       {{"--timeout", "nan", "hosts", "prog"}, "--timeout nan"},
       {{"--timeout", "5m", "hosts", "prog"}, "--timeout 5m"},
@@ -97,6 +103,21 @@ TEST(Options, MisuseIsOneLine) {
     EXPECT_NE(why.find(part), std::string::npos) << why;
     EXPECT_EQ(why.find('\n'), std::string::npos) << why;
   }
+}
+
+TEST(Options, OtherMachines) {
+  ::setenv("DSM_TEST_HERE", "a b", 1);
+  ::unsetenv("DSM_TEST_NOWHERE");
+  const Options options =
+      parse_options({"--launcher", "ssh", "--ssh", "ssh -F 'my file' -v", "-x", "A=1=2", "-x", "DSM_TEST_HERE", "-x",
+                     "DSM_TEST_NOWHERE", "--export=B=", "--iface", "10.0.0.1", "--send", "hosts", "prog", "-x", "C"});
+  EXPECT_EQ(options.launcher, Launcher::ssh);
+  EXPECT_EQ(options.ssh, (Words{"ssh", "-F", "my file", "-v"}));
+  EXPECT_EQ(options.exported, (Words{"A=1=2", "DSM_TEST_HERE=a b", "B="}));
+  EXPECT_EQ(options.interface, "10.0.0.1");
+  EXPECT_TRUE(options.send);
+  EXPECT_EQ(options.arguments, (Words{"-x", "C"}));
+  EXPECT_EQ(parse_options({"hosts", "prog"}).ssh, (Words{"ssh"}));
 }
 
 TEST(Options, SizesAreChecked) {

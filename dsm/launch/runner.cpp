@@ -116,11 +116,17 @@ Runner::Runner(Plan plan)
   const bool remote = std::any_of(plan_.sites.begin(), plan_.sites.end(), [](const Site& site) { return !site.local; });
   if (remote) own_ = own_file();
   if (remote && plan_.options.send) {
-    program_hash_ = hash_of(plan_.program);
-    program_size_ = std::filesystem::file_size(plan_.program);
+    program_file_ = (folder() / plan_.program).lexically_normal();
+    program_hash_ = hash_of(program_file_);
+    program_size_ = std::filesystem::file_size(program_file_);
   }
   for (const Site& site : plan_.sites) agents_.emplace_back(site, plan_.options.ssh, own_);
   start_agents(began_);
+}
+
+// Where ranks start.
+std::filesystem::path Runner::folder() const {
+  return std::filesystem::absolute(plan_.options.wdir.empty() ? "." : plan_.options.wdir).lexically_normal();
 }
 
 // Spinning pays only where a core would be idle otherwise: on every machine.
@@ -207,10 +213,11 @@ Start Runner::order_for(const AgentConnection& agent) {
   start.environment = {fmt::format("DSMEXEC_RANKNUM={}", plan_.hosts.size()), "DSMEXEC_HOSTNAME=" + address,
                        fmt::format("DSMEXEC_PORTNUM={}", coordinator_.listen(address))};
   if (terminal) start.environment.emplace_back("DSMEXEC_TTY=1");
+  start.environment.insert(start.environment.end(), options.exported.begin(), options.exported.end());
   if (!agent.site().local) {
-    start.environment.insert(start.environment.end(), options.exported.begin(), options.exported.end());
-    start.working_directory = std::filesystem::absolute(options.wdir.empty() ? "." : options.wdir).lexically_normal();
+    start.working_directory = folder();
     start.lenient = options.wdir.empty();
+    if (options.send) start.program = program_file_;
     start.program_hash = program_hash_;
     start.program_size = program_size_;
   }
@@ -267,7 +274,7 @@ void Runner::on(AgentConnection& from, const Hello& m, Time now) {
 
 void Runner::on(AgentConnection& from, const NeedProgram&, Time) {
   log(fmt::format("host {}: sending the program, {} bytes", from.host(), program_size_));
-  from.send_program(plan_.program);
+  from.send_program(program_file_);
 }
 
 void Runner::on(AgentConnection& from, const NoFolder&, Time) {
@@ -431,8 +438,7 @@ void Runner::stop(AgentConnection& agent) {
   if (Link* link = agent.link()) {
     link->send(KillAll{});
   } else if (!agent.is_over()) {
-    agent.kill();
-    agent.set_done();
+    agent.give_up();
     job_.agent_done();
   }
 }
@@ -500,8 +506,8 @@ int Runner::run() {
 }
 
 void Runner::finish() {
-  agents_.clear();  // an agent that still runs ends now, with everything
   viewers_.finish(snapshot());
+  agents_.clear();  // an agent that still runs ends now, with everything
   for (const std::string& line : job_.summary()) say(line);
   // Whatever is left below us is the job's: the agent, when it is done but not reaped yet, ends by itself.
   Time now = Clock::now();

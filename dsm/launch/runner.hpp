@@ -9,6 +9,7 @@
 //
 // One thread; nothing in the loop blocks. Made and run once by main. Not async-signal-safe.
 #pragma once
+#include <filesystem>
 #include <list>
 #include <set>
 #include <string>
@@ -45,6 +46,7 @@ class Runner {
  private:
   void start_agents(Time now);
   void give_orders(Time now);  // once all agents have said Hello
+  [[nodiscard]] std::filesystem::path folder() const;
   [[nodiscard]] std::string address_for(const AgentConnection& agent) const;
   [[nodiscard]] Start order_for(const AgentConnection& agent);
   void turn();  // once around the loop
@@ -96,7 +98,7 @@ class Runner {
   bool ordered_ = false, stopping_ = false;
   bool sweeping_ = false;
   Time sweep_until_{};
-  std::string program_hash_;  // of the program, if it may have to be sent
+  std::string program_file_, program_hash_;  // of the program, if it may have to be sent
   std::uint64_t program_size_ = 0;
 
   std::vector<std::int64_t> pids_;  // by rank
