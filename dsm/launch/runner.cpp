@@ -182,6 +182,12 @@ void Runner::give_orders(Time now) {
   ordered_ = true;
   for (AgentConnection& agent : agents_) {
     const std::string address = address_for(agent);
+    if (!agent.site().local && agent.caller.empty() && is_loopback(address)) {
+      return job_.trouble(fmt::format("host {} does not say from where it was reached: name an address of this machine "
+                                      "that it can connect to, by --iface ADDRESS",
+                                      agent.host()),
+                          now);
+    }
     try {
       const std::uint16_t port = coordinator_.listen(address);
       log(fmt::format("host {}: rendezvous at {}, port {}", agent.host(), address, port));

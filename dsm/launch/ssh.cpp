@@ -18,6 +18,7 @@ std::string last_line(std::string_view text) {
     begin = end + 1;
   }
   std::erase_if(line, [](char c) { return static_cast<unsigned char>(c) < 0x20; });
+  if (line.ends_with('.')) line.pop_back();
   return line.size() > 200 ? line.substr(0, 200) + "..." : line;
 }
 

@@ -36,7 +36,7 @@ TEST(Ssh, WhatIsWrongIsSaidInOneLineThatSaysWhatToDo) {
   const auto said = [&machine](std::string_view text) { return explain(machine, text, "exit code 255"); };
   EXPECT_EQ(
       said("banner\nme@far: Permission denied (publickey).\r\n\n"),
-      "no agent on host far (machine_file, line 3): me@far: Permission denied (publickey).: it wants a password, or "
+      "no agent on host far (machine_file, line 3): me@far: Permission denied (publickey): it wants a password, or "
       "refuses the key; for a login without a password: ssh-copy-id me@far");
   EXPECT_NE(said("No ED25519 host key is known for far\nHost key verification failed.\n")
                 .find("log in once by hand: ssh me@far"),
