@@ -174,7 +174,7 @@ char* dsm_init(int, char**) {
 }
 
 void dsm_finalize(void) {
-  if (job == nullptr) return;
+  if (dsm::node::job_for("dsm_finalize") == nullptr) return;
   job->node->finalize();
   job->node->tell({dsm::net::Report::Phase::finalized, 0});
   phase = Phase::finalized;

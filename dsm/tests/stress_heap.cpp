@@ -353,6 +353,7 @@ bool heap_misuse(const Options& o) {
   dsm_finalize();
   if (o.how == "late-malloc" && DSM_NODE_ID == 1) dsm_malloc(1);
   if (o.how == "late-free" && DSM_NODE_ID == 1) dsm_free(block);
+  if (o.how == "late-finalize" && DSM_NODE_ID == 1) dsm_finalize();
   std::exit(0);
 }
 
