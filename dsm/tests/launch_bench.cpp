@@ -101,11 +101,14 @@ Dsmexec::Dsmexec(Order order) : input_(std::move(order.input)), reading_(order.r
   options.standard_input = in.read.get();
   options.standard_output = out.write.get();
   options.standard_error = order.one_pipe ? out.write.get() : err.write.get();
-  if (terminal_) {
-    // setsid -c becomes dsmexec, as the leader of a session whose terminal is its stdin.
+  // setsid -c becomes dsmexec, as the leader of a session whose terminal is its stdin.
+  if (terminal_) order.before.insert(order.before.end(), {"setsid", "-c"});
+  if (!order.before.empty()) {
     options.program.clear();
     options.arguments[0] = dsmexec_path();
-    options.arguments.insert(options.arguments.begin(), {"setsid", "-c"});
+    options.arguments.insert(options.arguments.begin(), order.before.begin(), order.before.end());
+  }
+  if (terminal_) {
     out.read = ipc::Fd(::posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC));
     EXPECT_TRUE(out.read && ::grantpt(out.read.get()) == 0 && ::unlockpt(out.read.get()) == 0);
     out.write = ipc::Fd(::open(::ptsname(out.read.get()), O_RDWR | O_NOCTTY | O_CLOEXEC));

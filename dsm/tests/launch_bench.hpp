@@ -36,6 +36,7 @@ struct Order {
   bool one_pipe = false;                 // stderr goes where stdout goes
   bool read = true;                      // whether its output is read while it runs
   bool terminal = false;                 // stdin, stdout, stderr: a terminal, with dsmexec in its foreground
+  std::vector<std::string> before{};     // a command that becomes the one behind it, which is dsmexec
 };
 
 class Dsmexec {

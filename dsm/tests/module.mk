@@ -31,3 +31,5 @@ $(BUILD)/tests/library_test: | $(LIB)/libdsm.a $(LIB)/libdsm.so $(BIN)/dsmc++
 
 # Hosts of their own for whole jobs, made by hosts.sh; this is the slow way to one of them.
 $(eval $(call program,dsm_slow_link,dsm/tests/slow_link.cpp,,-lboost_program_options))
+hosts_tests := $(patsubst %,dsm/tests/%.cpp,hosts_bench hosts_test hosts_failure_test)
+$(eval $(call test,hosts_test,$(hosts_tests),testbench ipc04,,dsmexec dsm_slow_link dsm_stress hello demo jacobi word_count data_exchange))
