@@ -170,8 +170,9 @@ tests: $(addprefix $(BUILD)/tests/,$(QUICK_TESTS)) $(if $(filter thread,$(SANITI
 LAB_TESTS := $(call testable,$(foreach t,$(TESTS),$(if $(filter labs/%,$(FOLDER.$(t))),$(t))))
 .PHONY: test-long
 # An hour for each: whole jobs 200 times, and a million schedules.
-test-long: $(addprefix $(BUILD)/tests/,$(LONG_TESTS) $(LAB_TESTS) $(call testable,dsm_run_test)) all ## the tests that take long, and those of labs and whole jobs 200 times each
-	@SANITIZER=$(SANITIZER) LAB_TEST_RUNS=200 DSM_TEST_RUNS=200 TEST_TIMEOUT=$${TEST_TIMEOUT:-3600} .ci/run-tests $(BUILD) $(LAB_TESTS) $(call testable,dsm_run_test) $(LONG_TESTS)
+JOB_TESTS := $(call testable,dsm_run_test hosts_test)
+test-long: $(addprefix $(BUILD)/tests/,$(LONG_TESTS) $(LAB_TESTS) $(JOB_TESTS)) all ## the tests that take long, and those of labs and whole jobs 200 times each
+	@SANITIZER=$(SANITIZER) LAB_TEST_RUNS=200 DSM_TEST_RUNS=200 TEST_TIMEOUT=$${TEST_TIMEOUT:-3600} .ci/run-tests $(BUILD) $(LAB_TESTS) $(JOB_TESTS) $(LONG_TESTS)
 asan: ## all quick tests under AddressSanitizer, in build/address
 	@$(MAKE) test SANITIZER=address
 ubsan: ## all quick tests under UndefinedBehaviorSanitizer, in build/undefined

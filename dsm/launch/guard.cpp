@@ -7,7 +7,6 @@
 
 #include <cerrno>
 #include <chrono>
-#include <filesystem>
 #include <optional>
 
 #include "dsm/launch/processes.hpp"
@@ -43,14 +42,13 @@ void let_go_of_connection() {
 
 }  // namespace
 
-int guard_main(const std::vector<std::string>& arguments) {
-  if (arguments.size() == 2) std::filesystem::remove_all(arguments[1]);
+int guard_main(const std::string& hash) {
   const sigset_t signals = ipc::signal_set({SIGCHLD, SIGTERM, SIGINT, SIGHUP});
   ipc::check(::sigprocmask(SIG_BLOCK, &signals, nullptr), "sigprocmask");
   ::signal(SIGPIPE, SIG_IGN);
   become_subreaper();
   ipc::SignalFd heard(signals);
-  const std::string ready = ready_line(arguments.at(0));
+  const std::string ready = ready_line(hash);
   if (ipc::write_full(1, ready.data(), ready.size()) != static_cast<ssize_t>(ready.size())) return 1;
   const pid_t agent = start_agent();
   let_go_of_connection();

@@ -4,15 +4,14 @@
 // must be somebody else: the guard. It is a subreaper, waits for the agent, and ends whatever is left below it. When the
 // guard itself is killed, the agent gets SIGTERM (PR_SET_PDEATHSIG), and ends everything.
 //
-// `dsmexec --guard HASH [FOLDER]`. FOLDER: where dsmexec was sent, if it was: it is removed at once, since a file that
-// runs needs no name. One thread. Not async-signal-safe.
+// One thread. Not async-signal-safe.
 #pragma once
 #include <string>
-#include <vector>
 
 namespace dsm::launch {
 
-// What `dsmexec --guard` does, its standard input and output being the control connection. The exit code.
-int guard_main(const std::vector<std::string>& arguments);
+// What `dsmexec --guard HASH` does, its standard input and output being the control connection. HASH: of its own file, as
+// dsmexec expects it in the first line (ssh.hpp). The exit code.
+int guard_main(const std::string& hash);
 
 }  // namespace dsm::launch

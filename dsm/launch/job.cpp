@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace dsm::launch {
 namespace {
@@ -246,9 +247,9 @@ void Job::check_suspicions(Time now) {
 // Nothing has explained the suspicion in time. Whoever is blamed may itself blame another: the end of that chain
 // counts.
 void Job::blame(const Suspicion& suspicion, Time now) {
-  int culprit = suspicion.suspect;
+  int culprit = suspicion.suspect, last = suspicion.by;  // who blames the culprit
   for (std::size_t steps = 0; at(culprit).secondary && at(culprit).blames >= 0; ++steps) {
-    culprit = at(culprit).blames;
+    last = std::exchange(culprit, at(culprit).blames);
     if (steps < ranks_.size()) continue;
     fail({exit_trouble, suspicion.by,
           fmt::format("{} and {} lost the connection between them", who(suspicion.by), who(suspicion.suspect))},
@@ -265,7 +266,8 @@ void Job::blame(const Suspicion& suspicion, Time now) {
     text = fmt::format("{} lost its connection to {}, which has ended with {}", who(suspicion.by), who(culprit),
                        describe_status(*at(culprit).status, at(culprit).out_of_memory));
   } else {
-    text = fmt::format("{} closed its connection to rank {}, though its process goes on", who(culprit), suspicion.by);
+    text = fmt::format("{} and {} lost the connection between them, though the process of rank {} goes on",
+                       who(culprit), who(last), culprit);
   }
   const int code = by.status && code_of(*by.status) != 0 ? code_of(*by.status) : exit_trouble;
   fail({code, culprit, std::move(text)}, now);

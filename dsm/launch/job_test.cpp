@@ -160,7 +160,8 @@ TEST(Job, ABlamedRankThatGoesOnIsNamedAfterAMoment) {
   s.after(300);
   EXPECT_EQ(s.commands(), "SIGTERM");
   EXPECT_EQ(s.job.exit_code(), 125);
-  EXPECT_EQ(s.first_line(), "rank 2 (c) closed its connection to rank 0, though its process goes on");
+  EXPECT_EQ(s.first_line(),
+            "rank 2 (c) and rank 0 (a) lost the connection between them, though the process of rank 2 goes on");
 }
 
 TEST(Job, TheEndOfAChainOfBlameIsNamed) {

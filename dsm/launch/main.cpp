@@ -119,7 +119,7 @@ std::optional<int> serve_job(const std::vector<std::string>& arguments) {
   const std::string first = arguments.empty() ? "" : arguments.front();
   const std::size_t count = arguments.size();
   if (first == "--agent" && (count == 1 || (count == 2 && arguments[1] == "remote"))) return agent_main(count == 2);
-  if (first == "--guard" && (count == 2 || count == 3)) return guard_main({arguments.begin() + 1, arguments.end()});
+  if (first == "--guard" && count == 2) return guard_main(arguments[1]);
   if (first == "--hash" && count == 1) {
     fmt::print("{}\n", hash_of("/proc/self/exe"));
     return std::fflush(stdout) == 0 ? 0 : 1;

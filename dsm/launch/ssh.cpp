@@ -85,9 +85,10 @@ std::string remote_line(const std::string& path, const std::string& hash, std::u
       "if [ -x \"$1\" ] && [ \"$(\"$1\" --hash 2>/dev/null </dev/null)\" = \"$2\" ]; then exec \"$1\" --guard \"$2\"; "
       "fi; "
       "d=$(mktemp -d \"${TMPDIR:-/tmp}/dsmexec.XXXXXXXXXX\") || exit 1; "
-      "trap \"rm -rf \\\"\\$d\\\"\" EXIT; trap \"exit 1\" HUP INT TERM; "
+      "trap \"rm -rf \\\"\\$d\\\"\" EXIT; trap \"exit 1\" HUP INT PIPE TERM; "
       "echo \"dsmexec $2 send\"; head -c \"$3\" >\"$d/dsmexec\" && chmod 700 \"$d/dsmexec\" || exit 1; "
-      "if [ \"$(\"$d/dsmexec\" --hash </dev/null)\" = \"$2\" ]; then exec \"$d/dsmexec\" --guard \"$2\" \"$d\"; fi; "
+      "if [ \"$(\"$d/dsmexec\" --hash </dev/null)\" = \"$2\" ]; then exec 3<\"$d/dsmexec\"; rm -rf \"$d\"; exec "
+      "/proc/self/fd/3 --guard \"$2\"; fi; "
       "echo \"dsmexec cannot run there: its copy did not arrive whole, or libraries that it needs are missing\" >&2; "
       "exit 1";
   return fmt::format("exec sh -c {} sh {} {} {}", quoted(script), quoted(path), hash, size);

@@ -2,8 +2,9 @@
 //
 // One ssh for each machine. It logs in without asking anything (BatchMode) and runs a line of shell there, which starts
 // dsmexec as that machine's agent: the same file, if it lies there at the same path and is the same to the last bit;
-// else dsmexec sends itself into a private folder, which the agent removes as soon as it runs (guard.hpp). Whatever a
-// noisy .bashrc prints comes before the agent's own first line, and is skipped.
+// else dsmexec sends itself into a private folder, which is removed before it runs: a file that is open needs no name.
+// What is started is the guard (guard.hpp), and that starts the agent. Whatever a noisy .bashrc prints comes before the
+// guard's first line, and is skipped.
 //
 // Pure functions. Thread-safety: yes. Not async-signal-safe.
 #pragma once
@@ -16,7 +17,7 @@
 
 namespace dsm::launch {
 
-// The agent's first line on its standard output ends with one of these, and a newline. `hash`: of dsmexec's file.
+// The first line that comes from there ends with one of these. `hash`: of dsmexec's file.
 [[nodiscard]] std::string ready_line(const std::string& hash);  // frames follow (control.hpp)
 [[nodiscard]] std::string send_line(const std::string& hash);   // it waits for dsmexec's file on its standard input
 inline constexpr std::size_t max_noise = 1u << 20;              // bytes that may come before that line
