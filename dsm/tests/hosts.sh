@@ -214,10 +214,8 @@ host() { # I: process 1 of that host, from its first moment on
     mkdir -p ".$tree"
     show "$tree" ".$tree"
   fi
-  pivot_root . .
-  umount -l .
-  cd /
-  exec "$(command -v sshd)" -D -e -f /etc/ssh/sshd_config
+  # Not pivot_root(8): where this machine is itself a chroot(1), the kernel does not allow it.
+  exec chroot . "$(command -v sshd)" -D -e -f /etc/ssh/sshd_config
 }
 
 # ---- the other verbs -------------------------------------------------------------------------------------------------
