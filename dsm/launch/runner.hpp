@@ -7,7 +7,7 @@
 // other; then each agent is told what to start, and where its ranks find the rendezvous. So nothing is started anywhere
 // before every machine has been reached.
 //
-// One thread; nothing in the loop blocks. Made and run once by main. Not async-signal-safe.
+// runner_agents.cpp has what concerns agents, runner.cpp the rest. One thread; nothing in the loop blocks. Made and run once by main. Not async-signal-safe.
 #pragma once
 #include <filesystem>
 #include <list>
@@ -69,6 +69,7 @@ class Runner {
   template <class Other>
   void on(AgentConnection& from, const Other& m, Time now);  // what only dsmexec says
   void check_agents(Time now);
+  void begin_sweep(Time now);
   bool sweep(Time now);  // ends what fell to us from a dead agent; true when nothing is left of it
   void serve_viewers(Time now);
   [[nodiscard]] bool all_answered() const;
