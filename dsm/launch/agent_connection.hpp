@@ -55,6 +55,9 @@ class AgentConnection {
   // It has said Hello, or Done.
   void set_open() { state_ = State::open; }
   void set_done() { state_ = State::done; }
+  // No more is said or heard.
+  void close() { let_go(); }
+  [[nodiscard]] bool has_ended() const { return pid_ == 0 || status_.has_value(); }  // its process has been reaped
   // Ends it, at once: it has started nothing, and is not needed.
   void give_up();
   // The program's file, piece by piece, as the connection takes it. Throws std::system_error if it cannot be read.

@@ -17,7 +17,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr milliseconds look_again{10};  // at /proc, while descendants are being ended
+constexpr milliseconds look_again{10};         // at /proc, while descendants are being ended
+constexpr milliseconds leave_patience{1'000};  // from an agent's last word to its exit
 constexpr milliseconds sample_patience{500};
 constexpr milliseconds stall_patience{2'000};  // for a reader of our output, once the job was ended by force
 
@@ -265,11 +266,12 @@ int Runner::run() {
 
 void Runner::finish() {
   viewers_.finish(snapshot());
-  agents_.clear();  // an agent that still runs ends now, with everything
+  for (AgentConnection& agent : agents_) agent.close();  // one that still runs ends now, with everything
   for (const std::string& line : job_.summary()) say(line);
-  // Whatever is left below us is the job's: the agent, when it is done but not reaped yet, ends by itself.
+  // Whatever is left below us is the job's. An agent that is done ends by itself, and may take its time for it.
   Time now = Clock::now();
   begin_sweep(now);
+  leaving_until_ = now + leave_patience;
   moved_at_ = now;
   while (!sweep(now) || !output_.empty()) {
     std::vector<pollfd> set = {{signals_.fd(), POLLIN, 0}};

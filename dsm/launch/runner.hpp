@@ -98,7 +98,7 @@ class Runner {
   std::list<AgentConnection> agents_;
   bool ordered_ = false, stopping_ = false;
   bool sweeping_ = false;
-  Time sweep_until_{};
+  Time sweep_until_{}, leaving_until_{};
   std::string program_file_, program_hash_;  // of the program, if it may have to be sent
   std::uint64_t program_size_ = 0;
 

@@ -252,11 +252,15 @@ void Runner::begin_sweep(Time now) {
 
 bool Runner::sweep(Time now) {
   if (!sweeping_) return true;
-  std::set<pid_t> spared = not_ours_;  // ssh to machines where agents still work
+  std::set<pid_t> spared = not_ours_;
+  bool wait = false;
   for (const AgentConnection& agent : agents_) {
-    if (!agent.site().local && !agent.is_over() && agent.pid() != 0) spared.insert(agent.pid());
+    const bool works = !agent.site().local && !agent.is_over();  // ssh to a machine whose agent is still at work
+    const bool leaves = agent.state() == AgentConnection::State::done && !agent.has_ended() && now < leaving_until_;
+    if ((works || leaves) && agent.pid() != 0) spared.insert(agent.pid());
+    wait = wait || leaves;
   }
-  if (signal_descendants(::getpid(), SIGKILL, spared) == 0) {
+  if (signal_descendants(::getpid(), SIGKILL, spared) == 0 && !wait) {
     sweeping_ = false;
   } else if (now >= sweep_until_) {
     say("some processes of the job could not be ended");
