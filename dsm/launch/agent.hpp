@@ -1,9 +1,10 @@
 // dsm/launch/agent.hpp - the agent: one process on each host, which starts that host's ranks and answers for them.
 //
 // `dsmexec --agent`, with its control connection (control.hpp) on descriptors 0 and 1: a socketpair when dsmexec forked
-// it, ssh's pipes on another machine (`--agent remote`). It starts the ranks, hands over their output line by line, reports their exits in the kernel's order, and sees to
-// it that nothing is left of them: ranks lead process groups and die with the agent (PR_SET_PDEATHSIG), whatever they
-// start falls to the agent (a subreaper), and when the control connection ends everything is killed.
+// it, ssh's pipes on another machine (`--agent remote`). It starts the ranks, hands over their output line by line,
+// reports their exits in the kernel's order, and sees to it that nothing is left of them: ranks lead process groups and
+// die with the agent (PR_SET_PDEATHSIG), whatever they start falls to the agent (a subreaper), and when the control
+// connection ends everything is killed.
 //
 // One thread, one poll loop, nothing that blocks. Not async-signal-safe.
 #pragma once

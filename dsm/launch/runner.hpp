@@ -7,7 +7,8 @@
 // other; then each agent is told what to start, and where its ranks find the rendezvous. So nothing is started anywhere
 // before every machine has been reached.
 //
-// runner_agents.cpp has what concerns agents, runner.cpp the rest. One thread; nothing in the loop blocks. Made and run once by main. Not async-signal-safe.
+// runner_agents.cpp has what concerns agents, runner.cpp the rest. One thread; nothing in the loop blocks. Made and run
+// once by main. Not async-signal-safe.
 #pragma once
 #include <filesystem>
 #include <list>

@@ -78,8 +78,8 @@ std::string quoted(std::string_view text) {
   return out + "'";
 }
 
-// The script holds no single quote, newline, exclamation mark or double backslash: with these, shells differ. head(1) takes from
-// its standard input no more than it was told to.
+// The script holds no single quote, newline, exclamation mark or double backslash: with these, shells differ. head(1)
+// takes from its standard input no more than it was told to.
 std::string remote_line(const std::string& path, const std::string& hash, std::uint64_t size) {
   constexpr const char* script =
       "if [ -x \"$1\" ] && [ \"$(\"$1\" --hash 2>/dev/null </dev/null)\" = \"$2\" ]; then exec \"$1\" --guard \"$2\"; "
