@@ -152,8 +152,12 @@ bool Dsmexec::turn(std::chrono::milliseconds limit) {
 
 bool Dsmexec::shows(const std::string& text) {
   const auto deadline = Clock::now() + patience;
-  while (result_.out.find(text) == std::string::npos && result_.err.find(text) == std::string::npos) {
-    if (Clock::now() > deadline || !turn(std::chrono::milliseconds(10))) {
+  const auto seen = [&] {
+    return result_.out.find(text) != std::string::npos || result_.err.find(text) != std::string::npos;
+  };
+  while (!seen()) {
+    // It may come with the last turn.
+    if (Clock::now() > deadline || (!turn(std::chrono::milliseconds(10)) && !seen())) {
       ADD_FAILURE() << "never shown: " << text << "\n" << result_.out << result_.err;
       return false;
     }
