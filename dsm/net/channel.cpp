@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -199,7 +200,8 @@ struct Channel::Impl {
   // Sender's. A ring of frames, of which the first has been sent up to sent_of_first.
   const std::size_t ring_size;
   std::unique_ptr<Queued[]> ring;
-  std::size_t first = 0, waiting = 0, sent_of_first = 0;
+  std::size_t first = 0, sent_of_first = 0;
+  std::atomic<std::size_t> waiting{0};  // any thread may look; at 0 nothing that was queued will be read again
   Io out_state = Io::done;
 };
 
@@ -216,14 +218,13 @@ Channel::~Channel() = default;
 
 int Channel::fd() const noexcept { return impl_->fd.get(); }
 const Channel::Counters& Channel::counters() const noexcept { return impl_->counters; }
-bool Channel::has_queued() const noexcept { return impl_->waiting != 0; }
-std::size_t Channel::queued() const noexcept { return impl_->waiting; }
+std::size_t Channel::queued() const noexcept { return impl_->waiting.load(std::memory_order_acquire); }
 
 // ---- sending ----
 
 Io Channel::send(const FrameHeader& header, const void* body) noexcept {
   Impl& me = *impl_;
-  while (me.waiting != 0) {
+  while (queued() != 0) {
     const Io io = flush();
     if (io == Io::again) wait_for(fd(), POLLOUT);
     if (io == Io::closed || io == Io::broken) return io;
@@ -241,16 +242,25 @@ Io Channel::send(const FrameHeader& header, const void* body) noexcept {
 
 bool Channel::queue(const FrameHeader& header, const void* body) noexcept {
   Impl& me = *impl_;
-  if (me.waiting == me.ring_size) return false;
-  me.ring[(me.first + me.waiting) % me.ring_size] = {header, body};
-  ++me.waiting;
+  const std::size_t waiting = queued();
+  if (waiting == me.ring_size) return false;
+  me.ring[(me.first + waiting) % me.ring_size] = {header, body};
+  me.waiting.store(waiting + 1, std::memory_order_release);
   return true;
+}
+
+void Channel::withdraw(const void* body, const void* instead) noexcept {
+  Impl& me = *impl_;
+  for (std::size_t i = 0; i < queued(); ++i) {
+    Queued& frame = me.ring[(me.first + i) % me.ring_size];
+    if (frame.body == body) frame.body = instead;
+  }
 }
 
 Io Channel::flush() noexcept {
   Impl& me = *impl_;
   if (me.out_state != Io::done) return me.out_state;
-  while (me.waiting != 0) {
+  while (queued() != 0) {
     const Io io = me.flush_some();
     if (io != Io::done) return io == Io::again ? io : me.fail_out(io);
   }
@@ -261,7 +271,8 @@ Io Channel::flush() noexcept {
 Io Channel::Impl::flush_some() noexcept {
   std::array<iovec, 2 * frames_per_call> parts;
   std::size_t count = 0;
-  for (std::size_t i = 0; i < std::min(waiting, frames_per_call); ++i) {
+  std::size_t left = waiting.load(std::memory_order_relaxed);
+  for (std::size_t i = 0; i < std::min(left, frames_per_call); ++i) {
     const Queued& frame = ring[(first + i) % ring_size];
     std::size_t skip = i == 0 ? sent_of_first : 0;
     if (skip < sizeof frame.header) {
@@ -278,16 +289,17 @@ Io Channel::Impl::flush_some() noexcept {
   const ipc::Transfer sent = ipc::send_some(fd.get(), all);
   if (sent.error != 0) return verdict(sent.error);
   sent_of_first += sent.bytes;
-  while (waiting != 0) {
+  while (left != 0) {
     const std::size_t size = sizeof(FrameHeader) + ring[first].header.length;
     if (sent_of_first < size) break;
     sent_of_first -= size;
     first = (first + 1) % ring_size;
-    --waiting;
+    --left;
     ++counters.frames_out;
     counters.bytes_out += size;
   }
-  if (waiting == 0) first = 0;  // a ring that is mostly empty then uses little of its memory
+  if (left == 0) first = 0;  // a ring that is mostly empty then uses little of its memory
+  waiting.store(left, std::memory_order_release);
   return Io::done;
 }
 

@@ -65,13 +65,18 @@ class Channel {
   Io receive_into(FrameHeader& out, void* place, std::size_t length, Patience patience = {}) noexcept;
 
   // ---- non-blocking: a service thread with many connections ----
-  // Puts a frame behind those that wait. `body` is not copied: it must stay as it is until the frame is sent (for a page
-  // the protocol sees to that: nobody may change it before the receiver has answered). False if the queue is full.
+  // Puts a frame behind those that wait. `body` is not copied: it must stay as it is until the frame is sent, or withdrawn
+  // (for a page the protocol sees to that: nobody may change it before the receiver has answered). False if the queue is
+  // full.
   [[nodiscard]] bool queue(const FrameHeader& header, const void* body) noexcept;
+  // What has not been sent yet of frames whose body is `body` is taken from `instead`, as long as the longest body: they
+  // have become worthless to the receiver, and the bytes of `body` may change from now on.
+  void withdraw(const void* body, const void* instead) noexcept;
   // Sends what it can. done: the queue is empty. again: wait for POLLOUT.
   Io flush() noexcept;
-  [[nodiscard]] bool has_queued() const noexcept;
-  [[nodiscard]] std::size_t queued() const noexcept;  // frames that have not been sent whole
+  // Frames that have not been sent whole. Any thread may ask; one that sees 0 comes after the sending of all it had seen
+  // queued.
+  [[nodiscard]] std::size_t queued() const noexcept;
   // The next whole frame, if there is one; `body` points into this channel's buffer and lives until the next call. Call
   // it until it returns again, and then wait by a level-triggered poll(2): when the last read emptied the socket, `again`
   // is said without asking the kernel a second time.

@@ -107,8 +107,7 @@ void Node::send(core::Node to, core::Lane lane, bool request, const net::FrameHe
     errand.calls |= std::uint64_t{1} << to;
     return;
   }
-  const std::size_t lanes = mesh_.welcome.lanes;
-  Port& port = *ports_[lane == 0 ? to : static_cast<std::size_t>(ranks_) + to * lanes + lane - 1U];
+  Port& port = port_to(to, lane);
   port.sending.lock();
   const bool queued = port.channel->queue(header, body);
   port.sending.unlock();
@@ -123,6 +122,22 @@ void Node::send(core::Node to, core::Lane lane, bool request, const net::FrameHe
     errand.ports[errand.port_count++] = &port;
   } else {
     errand.all_ports = true;
+  }
+}
+
+Node::Port& Node::port_to(core::Node peer, core::Lane lane) noexcept {
+  const std::size_t lanes = mesh_.welcome.lanes;
+  return *ports_[lane == 0 ? peer : static_cast<std::size_t>(ranks_) + peer * lanes + lane - 1U];
+}
+
+void Node::withdraw_grants(core::Node peer, core::Page page) noexcept {
+  if (page >= options_.pages) return;  // the core will say so
+  for (std::uint32_t lane = 0; lane <= mesh_.welcome.lanes; ++lane) {
+    Port& port = port_to(peer, static_cast<core::Lane>(lane));
+    if (port.channel->queued() == 0) continue;
+    port.sending.lock();
+    port.channel->withdraw(pager_->frame(page), &nothing_[0]);
+    port.sending.unlock();
   }
 }
 

@@ -69,11 +69,7 @@ bool Node::give_up(Page page, Errand& errand) noexcept {
     core_.step(core::Drop{page, now_us()}, actions_);
   } else {
     // A peer that is slow keeps its pages here, and those of others go: a lane's queue is for what must be said, above all.
-    Port& port = *ports_[home];
-    port.sending.lock();
-    const bool room = port.channel->queued() < write_backs_max;
-    port.sending.unlock();
-    if (room) core_.step(core::WriteBack{page, now_us()}, actions_);
+    if (ports_[home]->channel->queued() < write_backs_max) core_.step(core::WriteBack{page, now_us()}, actions_);
   }
   carry_out_step(errand);
   return access_[page] == Access::none;

@@ -44,6 +44,7 @@ Node::Node(net::Mesh mesh, const Options& options, telemetry::Publisher& publish
       ranks_(mesh_.links.empty() ? 1 : static_cast<int>(mesh_.links.size())),
       options_(options),
       all_signals_(ipc::all_signals()),
+      nothing_(options.page_size),
       publisher_(publisher),
       core_(core_config(mesh_, options, static_cast<std::size_t>(ranks_))),
       sync_(sync_config(mesh_, static_cast<std::size_t>(ranks_))),

@@ -26,6 +26,9 @@
 // A thread inside a lock has all signals blocked: in the handler by sa_mask, in an API call by Undisturbed. So no signal handler
 // can touch the region, fault, and wait for a lock that its own thread holds.
 //
+// What is queued of a page is read when it is sent, without lock_. Nobody writes to the page meanwhile: a node may write only
+// when all copies have been given up, and a copy is given up after it has come. The one exception: withdraw_grants().
+//
 // The service thread does not allocate: the application may have faulted inside malloc, on a lock that malloc would want.
 #pragma once
 #include <pthread.h>
@@ -220,7 +223,12 @@ class Node final : public pager::FaultSink {
   void carry_out_sync(Errand& errand) noexcept;
   void send(core::Node to, core::Lane lane, bool request, const net::FrameHeader& header, const void* body,
             Errand& errand) noexcept;
+  [[nodiscard]] Port& port_to(core::Node peer, core::Lane lane) noexcept;
   void protect(core::Page page, core::Access allow) noexcept;
+  // The peer has given up its copy. If it had dropped an earlier one in silence and asked again, it answered before our
+  // second grant had come, and will throw that away: should the grant still be in a queue, it must not read a page that
+  // may now be written. No other grant can be there: none is made while an invalidation is unanswered.
+  void withdraw_grants(core::Node peer, core::Page page) noexcept;
   // On the frame, by one instruction: threads of the application may be at the same word. What it held before.
   std::uint64_t perform_now(core::Page page, const core::Atomic& atomic) noexcept;
   void count_waste(core::Page page) noexcept;
@@ -261,6 +269,7 @@ class Node final : public pager::FaultSink {
   const int ranks_;
   const Options options_;
   const sigset_t all_signals_;
+  const core::Zeros<char> nothing_;  // one page, sent in place of a grant that was withdrawn
   telemetry::Publisher& publisher_;
   pager::Pager* pager_ = nullptr;
 

@@ -168,6 +168,7 @@ bool Node::receive_coherence(core::Node from, core::Lane lane, const net::FrameH
   publisher_.count(&Counters::bytes_in, sizeof header + header.length);
   if (message.kind == core::Message::Kind::grant) publisher_.count(&Counters::grants);
   lock_.lock();
+  if (message.kind == core::Message::Kind::invalidated) withdraw_grants(from, message.page);
   core_.step(core::Received{from, lane, message, now_us()}, actions_);
   carry_out(errand);
   lock_.unlock();
