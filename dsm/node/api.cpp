@@ -1,6 +1,7 @@
 // The C API of <dsm/dsm.h>: one job per process, made by dsm_init and unmade by dsm_finalize. (The rest of it: api_*.cpp.)
 #include <dsm/dsm.h>
 #include <pthread.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -15,7 +16,9 @@
 
 #include "dsm/net/mesh.hpp"
 #include "dsm/node/job.hpp"
+#include "dsm/pager/disposition.hpp"
 #include "dsm/pager/kind.hpp"
+#include "dsm/pager/region.hpp"
 #include "ipc/error.hpp"
 #include "ipc/spawn.hpp"
 
@@ -123,6 +126,23 @@ void forget_in_child() {
   DSM_NODE_NUM = 1;
 }
 
+// Where the region was, once dsm_finalize has unmapped it: who touches it there is told what is wrong, not only killed.
+std::uintptr_t former_base = 0;
+std::size_t former_size = 0;
+
+void on_late_touch(int signo, siginfo_t* info, void* context) {
+  const auto address = reinterpret_cast<std::uintptr_t>(info->si_addr);
+  if (info->si_code != SEGV_MAPERR || address - former_base >= former_size) {
+    return dsm::pager::forward(signo, info, context);
+  }
+  char rank[12];
+  const char* const end = std::to_chars(rank, rank + sizeof rank, DSM_NODE_ID).ptr;
+  dsm::pager::say({"dsm: rank ",
+                   {rank, static_cast<std::size_t>(end - rank)},
+                   ": the region was touched after dsm_finalize: the job is over for this process"});
+  std::abort();
+}
+
 }  // namespace
 
 Job* dsm::node::current_job = nullptr;
@@ -178,7 +198,10 @@ void dsm_finalize(void) {
   job->node->finalize();
   job->node->tell({dsm::net::Report::Phase::finalized, 0});
   phase = Phase::finalized;
+  former_base = reinterpret_cast<std::uintptr_t>(job->pager->base());
+  former_size = job->pager->size();
   delete std::exchange(job, nullptr);
+  dsm::pager::capture(&on_late_touch);
 }
 
 size_t dsm_size(void) { return job == nullptr ? 0 : job->pager->size(); }

@@ -1,6 +1,6 @@
 // dsm/pager/region.hpp - what every pager stands on: one memory with two views, counted in pages.
 //
-// Used by the pagers and nobody else. Thread-safe: yes. async-signal-safe: yes, all but
+// Used by the pagers and nobody else, but for say(). Thread-safe: yes. async-signal-safe: yes, all but
 // construction and destruction.
 #pragma once
 #include <signal.h>

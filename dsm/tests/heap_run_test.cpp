@@ -76,7 +76,9 @@ INSTANTIATE_TEST_SUITE_P(Run, HeapMisuse,
                                            Misuse{"twice", "freed before"},
                                            Misuse{"late-malloc", "dsm_malloc after dsm_finalize"},
                                            Misuse{"late-free", "dsm_free after dsm_finalize"},
-                                           Misuse{"late-finalize", "dsm_finalize after dsm_finalize"}),
+                                           Misuse{"late-finalize", "dsm_finalize after dsm_finalize"},
+                                           Misuse{"late-read", "the region was touched after dsm_finalize"},
+                                           Misuse{"late-write", "the region was touched after dsm_finalize"}),
                          [](const auto& p) {
                            std::string name = p.param.how;
                            std::replace(name.begin(), name.end(), '-', '_');

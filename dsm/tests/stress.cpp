@@ -261,7 +261,8 @@ int main(int argc, char** argv) {
       "threads", po::value(&o.threads), "of each rank (hammer, sync, atomic, heap, heap-named)")(
       "seconds", po::value(&o.seconds), "how long (hammer, sync)")("seed", po::value(&o.seed), "of what is random")(
       "how", po::value(&o.how),
-      "which misuse (heap-misuse): foreign|alloc|inside|misaligned|twice|late-malloc|late-free|late-finalize; which --home (homes)")(
+      "which misuse (heap-misuse): foreign|alloc|inside|misaligned|twice|late-malloc|late-free|late-finalize|late-read|"
+      "late-write; which --home (homes)")(
       "pages", po::value(&o.pages), "to touch every other one of (checkerboard), or all of (tables)")(
       "migrate", po::bool_switch(&o.migrate), "the protocol is migrate (messages)");
   if (const auto code = command_line::read(argc, argv, "dsm_stress", options, "what")) return *code;

@@ -354,6 +354,8 @@ bool heap_misuse(const Options& o) {
   if (o.how == "late-malloc" && DSM_NODE_ID == 1) dsm_malloc(1);
   if (o.how == "late-free" && DSM_NODE_ID == 1) dsm_free(block);
   if (o.how == "late-finalize" && DSM_NODE_ID == 1) dsm_finalize();
+  if (o.how == "late-read" && DSM_NODE_ID == 1) std::exit(*static_cast<volatile char*>(pages));
+  if (o.how == "late-write" && DSM_NODE_ID == 1) *static_cast<volatile char*>(pages) = 1;
   std::exit(0);
 }
 

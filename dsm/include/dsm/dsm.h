@@ -35,8 +35,8 @@ char *dsm_init(int argc, char **argv);
 
 /* Leaves the job; collective: a barrier, after which no rank touches the region any more. No other thread of the rank
  * may be in a dsm_ call, or touch the region, when it is called. A rank that ends without it fails the job. Does
- * nothing before dsm_init. What is called after it, but dsm_size, dsm_page_size and dsm_sem_close, ends the program
- * with a line on stderr. */
+ * nothing before dsm_init. After it, a touch of the region, and every call but dsm_size, dsm_page_size and
+ * dsm_sem_close, ends the program with a line on stderr. */
 void dsm_finalize(void);
 
 /* This process's rank, 0 .. DSM_NODE_NUM-1, and the number of ranks. 0 and 1 before dsm_init. */
