@@ -65,12 +65,12 @@ class Channel {
   Io receive_into(FrameHeader& out, void* place, std::size_t length, Patience patience = {}) noexcept;
 
   // ---- non-blocking: a service thread with many connections ----
-  // Puts a frame behind those that wait. `body` is not copied: it must stay as it is until the frame is sent, or withdrawn
-  // (for a page the protocol sees to that: nobody may change it before the receiver has answered). False if the queue is
-  // full.
+  // Puts a frame behind those that wait. `body` is not copied: it must stay as it is until the frame is sent, or
+  // withdrawn (for a page the protocol sees to that: nobody may change it before the receiver has answered). False if
+  // the queue is full.
   [[nodiscard]] bool queue(const FrameHeader& header, const void* body) noexcept;
-  // What has not been sent yet of frames whose body is `body` is taken from `instead`, as long as the longest body: they
-  // have become worthless to the receiver, and the bytes of `body` may change from now on.
+  // What has not been sent yet of frames whose body is `body` is taken from `instead`, which has as many bytes: they have
+  // become worthless to the receiver, and `body` may change from now on. For the sender.
   void withdraw(const void* body, const void* instead) noexcept;
   // Sends what it can. done: the queue is empty. again: wait for POLLOUT.
   Io flush() noexcept;

@@ -1,4 +1,4 @@
-// dsm/net/testing.hpp - what the tests of this folder share: connected sockets, waiting with a deadline.
+// dsm/net/testing.hpp - what the tests of this folder share: connected sockets and channels, waiting with a deadline.
 #pragma once
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dsm/net/channel.hpp"
@@ -61,5 +62,21 @@ inline FrameHeader bytes_frame(std::uint64_t a, std::size_t length = 0) {
   header.a = a;
   return header;
 }
+
+inline constexpr std::size_t page_size = 4096;
+using PageBytes = std::vector<std::uint8_t>;
+
+inline PageBytes pattern(unsigned seed, std::size_t size = page_size) {
+  PageBytes bytes(size);
+  for (std::size_t i = 0; i < size; ++i) bytes[i] = static_cast<std::uint8_t>(seed * 31 + i * 7 + i / 256);
+  return bytes;
+}
+
+struct Pair {
+  explicit Pair(std::size_t queue = 64) : Pair(tcp_pair(), queue) {}
+  Pair(SocketPair sockets, std::size_t queue)
+      : one(std::move(sockets.one), page_size, queue), other(std::move(sockets.other), page_size, queue) {}
+  Channel one, other;
+};
 
 }  // namespace dsm::net::testing

@@ -13,8 +13,8 @@
 // `telling_`, for the connection to the coordinator, is taken alone. `last_seat_` is held while its holder waits for a lock
 // of the library's own, and so before all others.
 //
-// Each channel that several threads send on has a `sending` lock, taken under `lock_` to put a frame in its queue, and
-// alone to send what is queued. So frames of one channel are sent in the order in which the core wanted them.
+// Each channel that several threads send on has a `sending` lock, taken under `lock_` to put a frame in its queue or to
+// withdraw one, and alone to send what is queued. So frames of one channel are sent in the order in which the core wanted them.
 //
 // Why nothing can deadlock. Locks are taken in the order lock_, then one `sending`; a holder of `sending` takes no other
 // lock, and its socket does not block. Nobody holds a lock while it waits for an answer. Waiting for an answer ends if the
@@ -26,8 +26,8 @@
 // A thread inside a lock has all signals blocked: in the handler by sa_mask, in an API call by Undisturbed. So no signal handler
 // can touch the region, fault, and wait for a lock that its own thread holds.
 //
-// What is queued of a page is read when it is sent, without lock_. Nobody writes to the page meanwhile: a node may write only
-// when all copies have been given up, and a copy is given up after it has come. The one exception: withdraw_grants().
+// What is queued of a page is read when it is sent, without lock_. Nobody writes to the page meanwhile: a node may write
+// only when all copies have been given up, and a copy is given up after it has come. The exception: withdraw_grants().
 //
 // The service thread does not allocate: the application may have faulted inside malloc, on a lock that malloc would want.
 #pragma once

@@ -1,4 +1,5 @@
 // dsm/pager/disposition.hpp - what the application wants done with SIGSEGV, while the pager's handler sits in front.
+// (After dsm_finalize a handler of libdsm's API takes that place until the process ends; see node/api.cpp.)
 //
 // From capture() to release() the kernel knows the pager's handler only. What the application had before, and what it
 // asks for later (its calls of sigaction and signal come here, see interpose.cpp), is recorded; forward() gives it the
