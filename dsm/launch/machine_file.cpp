@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <ifaddrs.h>
+#include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/stat.h>
@@ -47,17 +48,23 @@ std::optional<int> number(std::string_view text, int low, int high) {
   return value;
 }
 
-bool is_v6(std::string_view text) {
-  in6_addr address{};
-  return inet_pton(AF_INET6, std::string(text.substr(0, text.find('%'))).c_str(), &address) == 1;
-}
-
 // A leading dash would be read as an option by ssh.
 bool is_word(std::string_view text, std::string_view also) {
   if (text.empty() || text.size() > max_name || text.front() == '-') return false;
   return std::all_of(text.begin(), text.end(), [also](char c) {
     return std::isalnum(static_cast<unsigned char>(c)) != 0 || also.find(c) != std::string_view::npos;
   });
+}
+
+// With or without a zone: "fe80::1%eth0".
+bool is_v6(std::string_view text) {
+  const std::size_t percent = std::min(text.find('%'), text.size());
+  const std::string_view zone = text.substr(percent);
+  if (!zone.empty() && (zone.size() > IF_NAMESIZE || !is_word(zone.substr(1), "._-"))) return false;
+  const std::string number(text.substr(0, percent));
+  in6_addr address{};
+  // inet_pton would not see what is behind a zero byte.
+  return number.find('\0') == std::string::npos && inet_pton(AF_INET6, number.c_str(), &address) == 1;
 }
 
 std::vector<std::string_view> words(std::string_view line) {
@@ -207,7 +214,8 @@ std::vector<Machine> place(const std::vector<Machine>& machines, int ranks) {
   for (const Machine& machine : machines) round.insert(round.end(), static_cast<std::size_t>(machine.slots), machine);
   if (ranks == 0) return round;
   std::vector<Machine> placed;
-  for (std::size_t rank = 0; rank < static_cast<std::size_t>(ranks); ++rank) placed.push_back(round[rank % round.size()]);
+  for (std::size_t rank = 0; rank < static_cast<std::size_t>(ranks); ++rank)
+    placed.push_back(round[rank % round.size()]);
   return placed;
 }
 

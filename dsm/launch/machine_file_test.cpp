@@ -54,6 +54,20 @@ TEST(MachineFile, BadLinesAreNamedByFileAndLine) {
   }
 }
 
+// They were taken for IPv6 addresses, and then shown in front of output and handed to ssh as they were.
+TEST(MachineFile, BytesBehindAnIpv6AddressWereTakenUnseen) {
+  using namespace std::string_literals;
+  for (const std::string& bad : {"::1%\x1b[31m"s, "::1%"s, "::1%-oX"s, "::1%a/b"s, "::1%`id`"s, "[::1%a;b]:22"s,
+                                 "::1\0x"s, "[::1\0$x]:22"s, "::1%" + std::string(16, 'z')}) {
+    EXPECT_EQ(refusal("good\n" + bad + "\n").substr(0, 8), "hosts:2:") << bad;
+  }
+  const auto machines = parse_machine_file("fe80::1%eth0\nann@[fe80::2%br-1.2]:22\n", "hosts");
+  ASSERT_EQ(machines.size(), 2u);
+  EXPECT_EQ(machines[0].host, "fe80::1%eth0");
+  EXPECT_EQ(machines[1].host, "fe80::2%br-1.2");
+  EXPECT_EQ(machines[1].port, 22);
+}
+
 TEST(MachineFile, NoMachineIsRefused) {
   for (const std::string_view empty : {"", "\n\n", "# nothing\n", "\xef\xbb\xbf"}) {
     EXPECT_NE(refusal(empty).find("names no machine"), std::string::npos);
