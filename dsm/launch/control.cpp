@@ -116,7 +116,7 @@ json write(const Start& m) {
           {"ranks", m.ranks},
           {"hosts", to_texts(m.hosts)},
           {"program", to_text(m.program)},
-          {"program_hash", m.program_hash},
+          {"program_hash", to_text(m.program_hash)},
           {"program_size", m.program_size},
           {"arguments", to_texts(m.arguments)},
           {"working_directory", to_text(m.working_directory)},

@@ -63,6 +63,16 @@ TEST(Control, SmallMessages) {
   EXPECT_EQ(round_trip(Done{3}).left, 3);
 }
 
+// It was written as it is, which JSON does not allow: an exception that nobody expected.
+TEST(Control, AHashOfAnyBytesCouldBeReadButNotWritten) {
+  Start start;
+  start.ranks = {0};
+  start.hosts = {"one"};
+  start.arguments = {"prog"};
+  start.program_hash = "\xe9\x80";
+  EXPECT_EQ(round_trip(start).program_hash, start.program_hash);
+}
+
 TEST(Control, NonsenseIsRefused) {
   for (const char* bad :
        {"", "[]", "{}", R"({"type":3})", R"({"type":"nothing"})", R"({"type":"signal"})",
