@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::size_t rank_size = sizeof(int), head_size = sizeof(int) + sizeof(std::size_t);
 
+std::string not_taken(int rank) { return fmt::format("rank {} did not take its answer", rank); }
+
 }  // namespace
 
 Classroom::Classroom(Options options) : options_(std::move(options)) {}
@@ -85,7 +87,7 @@ Classroom::Step Classroom::write(Client& client) {
     const ipc::Transfer put = ipc::send_some(client.fd.get(), {&rest, 1});
     client.sent += put.bytes;
     if (put.error == EAGAIN) return Step::more;
-    if (put.error != 0 || put.end) return drop(client, fmt::format("rank {} did not take its answer", client.rank));
+    if (put.error != 0 || put.end) return drop(client, not_taken(client.rank));
   }
   return Step::complete;
 }
@@ -122,8 +124,9 @@ void Classroom::serve(Time now) {
     client = next;
   }
   leaving_.remove_if([&](Client& client) {
-    const Step step = write(client);
-    return step != Step::more || now >= client.until;
+    Step step = write(client);
+    if (step == Step::more && now >= client.until) step = drop(client, not_taken(client.rank));
+    return step != Step::more;
   });
 }
 

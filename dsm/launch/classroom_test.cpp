@@ -117,5 +117,22 @@ TEST(Classroom, SilentClientsStallNobodyAndGoAfterAWhile) {
   EXPECT_EQ(l.room.next_deadline(), Classroom::Time::max());
 }
 
+TEST(Classroom, ClientThatLeftItsAnswerWasDroppedWithoutAWord) {
+  Lesson l(1);
+  const std::string blob(1 << 20, 'x');  // more than a socket takes at once
+  const ipc::Fd fd = l.client(hello(0, blob.size(), ""));
+  for (std::size_t at = 0; at < blob.size(); at += 4096) {
+    l.room.serve(l.now);
+    Lesson::say(fd, blob.substr(at, 4096));
+  }
+  l.room.serve(l.now);
+  EXPECT_EQ(l.log, "");
+  EXPECT_NE(l.room.next_deadline(), Classroom::Time::max());
+  l.now += milliseconds(11'000);
+  l.room.serve(l.now);
+  EXPECT_EQ(l.log, "client: rank 0 did not take its answer\n");
+  EXPECT_EQ(l.room.next_deadline(), Classroom::Time::max());
+}
+
 }  // namespace
 }  // namespace dsm::launch
