@@ -383,6 +383,7 @@ Io Channel::receive_into(FrameHeader& out, void* place, std::size_t length, Pati
 
 Io Channel::receive(FrameHeader& header, const std::uint8_t*& body, Ahead ahead) noexcept {
   Impl& me = *impl_;
+  if (me.in_state != Io::done) return me.in_state;
   require(me.body_due == 0, "a frame is asked for before the body of the last frame was taken");
   me.release_returned();
   for (;;) {
@@ -397,7 +398,6 @@ Io Channel::receive(FrameHeader& header, const std::uint8_t*& body, Ahead ahead)
       body = me.buffer.get() + me.begin + sizeof header;
       return me.accept_header(header);
     }
-    if (me.in_state != Io::done) return me.in_state;
     if (std::exchange(me.drained, false)) return Io::again;
     if (me.begin + need > me.capacity) {
       std::memmove(me.buffer.get(), me.buffer.get() + me.begin, me.buffered());
