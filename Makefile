@@ -37,6 +37,9 @@ DEPS := g++ libboost-program-options-dev libfmt-dev libncurses-dev libsodium-dev
 DEPS_TEST := libgmock-dev spin strace valgrind
 # For dsm/tests/hosts.sh. Not installed by themselves: Debian starts an ssh server as soon as it is there.
 DEPS_HOSTS := iproute2 nftables openssh-client openssh-server
+# For `make fuzz`. Where clang does not bring libFuzzer with it, that is in a package of its own.
+DEPS_FUZZ := clang
+DEPS_FUZZ_RUNTIME := libclang-rt-dev
 
 # Quiet by default: `CXX dsm/core/msi.o`. `make V=1` shows the commands.
 Q := $(if $(V),,@)
@@ -179,6 +182,30 @@ ubsan: ## all quick tests under UndefinedBehaviorSanitizer, in build/undefined
 	@$(MAKE) test SANITIZER=undefined
 tsan: ## the tests of core, net, node and viewer under ThreadSanitizer, in build/thread
 	@$(MAKE) test SANITIZER=thread
+
+# The fuzzers (dsm/tests/fuzz) are compiled by clang, in a folder of their own.
+SECONDS ?= 600
+FUZZ ?= $(fuzz_names)
+FUZZ_BUILD := $(BUILD)/fuzz
+fuzz_flags := BUILD=$(FUZZ_BUILD) CXX=clang++ OPT='-O1 -g' SANITIZER= \
+  CXXFLAGS='-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all' LDFLAGS='-fsanitize=fuzzer,address,undefined'
+
+.PHONY: fuzz fuzz-keep fuzz-coverage deps-fuzz
+deps-fuzz: deps ## and what `make fuzz` needs: clang
+	@.ci/install $(DEPS_FUZZ)
+	@ls "$$(clang++ -print-resource-dir)"/lib/*/libclang_rt.fuzzer* >/dev/null 2>&1 || .ci/install $(DEPS_FUZZ_RUNTIME)
+fuzz: ## fuzz the parsers, each for 600 s: FUZZ="frame message" for some, SECONDS=60
+	@$(MAKE) deps-fuzz
+	@$(MAKE) $(fuzz_flags) $(FUZZ_BUILD)/bin/fuzzer
+	@.ci/fuzz $(FUZZ_BUILD) $(SECONDS) $(FUZZ)
+fuzz-keep: ## bring what `make fuzz` has learned into dsm/tests/fuzz/corpus, as few files as will do
+	@$(MAKE) deps-fuzz
+	@$(MAKE) $(fuzz_flags) $(FUZZ_BUILD)/bin/fuzzer
+	@.ci/fuzz-keep $(FUZZ_BUILD) $(FUZZ)
+fuzz-coverage: ## which lines of the parsers the fuzzers' corpus reaches: at least 90 %
+	@$(MAKE) deps DEPS='$(DEPS) $(DEPS_TEST)'
+	@$(MAKE) BUILD=$(FUZZ_BUILD)/coverage OPT=-O0 CXXFLAGS=--coverage LDFLAGS=--coverage SANITIZER= $(FUZZ_BUILD)/coverage/tests/fuzz_test
+	@.ci/fuzz-coverage $(FUZZ_BUILD)/coverage 90 $(fuzz_parsers)
 
 # ---- verbs: the house ------------------------------------------------------------------------------------------------
 
