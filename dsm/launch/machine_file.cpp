@@ -16,6 +16,7 @@
 #include <charconv>
 #include <cstring>
 #include <memory>
+#include <numeric>
 #include <optional>
 
 #include "ipc/fd.hpp"
@@ -209,13 +210,21 @@ bool is_this_machine(std::string_view host, const std::vector<std::string>& own)
   return std::any_of(own.begin(), own.end(), [host](const std::string& name) { return same_name(host, name); });
 }
 
+int slots_of(const std::vector<Machine>& machines) {
+  return std::accumulate(machines.begin(), machines.end(), 0, [](int sum, const Machine& m) { return sum + m.slots; });
+}
+
 std::vector<Machine> place(const std::vector<Machine>& machines, int ranks) {
-  std::vector<Machine> round;
-  for (const Machine& machine : machines) round.insert(round.end(), static_cast<std::size_t>(machine.slots), machine);
-  if (ranks == 0) return round;
   std::vector<Machine> placed;
-  for (std::size_t rank = 0; rank < static_cast<std::size_t>(ranks); ++rank)
-    placed.push_back(round[rank % round.size()]);
+  auto left = static_cast<std::size_t>(ranks == 0 ? slots_of(machines) : ranks);
+  placed.reserve(left);
+  while (left > 0) {
+    for (const Machine& machine : machines) {
+      const std::size_t here = std::min(left, static_cast<std::size_t>(machine.slots));
+      placed.insert(placed.end(), here, machine);
+      left -= here;
+    }
+  }
   return placed;
 }
 

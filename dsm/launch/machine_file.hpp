@@ -39,6 +39,9 @@ inline constexpr int max_slots = 256;
 // "localhost", 127.x, ::1, or one of `own`; letters' case does not matter.
 [[nodiscard]] bool is_this_machine(std::string_view host, const std::vector<std::string>& own);
 
+// Ranks for which all lines stand together.
+[[nodiscard]] int slots_of(const std::vector<Machine>& machines);
+
 // The machine of each rank: line order, `slots` ranks for each line, from the top again when ranks are left. `ranks` 0:
 // one rank for each slot. REQUIRES: at least one machine.
 [[nodiscard]] std::vector<Machine> place(const std::vector<Machine>& machines, int ranks);

@@ -101,6 +101,7 @@ TEST(MachineFile, PlacementFollowsTheLinesAndWrapsRound) {
     for (const Machine& machine : place(machines, ranks)) text += machine.host;
     return text;
   };
+  EXPECT_EQ(slots_of(machines), 3);
   EXPECT_EQ(hosts(0), "aab");
   EXPECT_EQ(hosts(2), "aa");
   EXPECT_EQ(hosts(5), "aabaa");

@@ -69,14 +69,16 @@ std::optional<std::uint32_t> forced_spin() {
 }
 
 Runner::Plan make_plan(Options options) {
-  const auto placed = place(read_machine_file(options.machine_file), options.ranks);
+  const auto machines = read_machine_file(options.machine_file);
+  const int ranks = options.ranks != 0 ? options.ranks : slots_of(machines);
+  if (ranks > max_job_ranks) {
+    throw Refused{exit_trouble, fmt::format("{} stands for {} ranks, more than {}: say -n", options.machine_file, ranks,
+                                            max_job_ranks)};
+  }
+  const auto placed = place(machines, ranks);
   Runner::Plan plan;
   for (const Machine& machine : placed) plan.hosts.push_back(machine.host);
   plan.sites = sites_of(placed, options.launcher, {own_names(), user_name()}, options.machine_file);
-  if (plan.hosts.size() > static_cast<std::size_t>(max_job_ranks)) {
-    throw Refused{exit_trouble, fmt::format("{} stands for {} ranks, more than {}: say -n", options.machine_file,
-                                            plan.hosts.size(), max_job_ranks)};
-  }
   // On other machines only they know what is there.
   const bool here = std::any_of(plan.sites.begin(), plan.sites.end(), [](const Site& site) { return site.local; });
   if (here && !options.wdir.empty() && !is_folder(options.wdir)) {

@@ -174,6 +174,17 @@ TEST(LaunchRun, BadMachineFilesAreNamedByLine) {
   }
 }
 
+// One entry for each of its 22 million slots was made, 2 GB of them, before they were counted.
+TEST(LaunchRun, AMachineFileOfTooManySlotsIsRefusedBeforeAnythingIsMadeOfIt) {
+  std::string machines;
+  while (machines.size() < 1'048'000) machines += "a slots=256\n";
+  const Ended end = run({{"@", "sh", "-c", "echo started"}, machines, "", {}, false, true});
+  EXPECT_EQ(end.code(), 125);
+  EXPECT_EQ(count(end.err, " ranks, more than 256: say -n\n"), 1u) << end.err;
+  EXPECT_EQ(count(end.err, "\n"), 1u) << end.err;
+  EXPECT_EQ(end.out, "");
+}
+
 TEST(LaunchRun, HelpAndVersion) {
   const Ended help = run({{"--help"}, "", "", {}, false, true});
   EXPECT_EQ(help.code(), 0);

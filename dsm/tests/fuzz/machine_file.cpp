@@ -60,6 +60,7 @@ void check_machines(const std::vector<Machine>& machines, int lines) {
   const auto again = launch::parse_machine_file(written(machines), "again");
   check(std::equal(machines.begin(), machines.end(), again.begin(), again.end(), same),
         "machines do not come back as they were written");
+  check(static_cast<std::size_t>(launch::slots_of(machines)) == slots, "slots are not counted");
   if (slots > max_placed) return;
   const auto round = launch::place(machines, 0);
   check(round.size() == slots && same(round.front(), machines.front()) && same(round.back(), machines.back()),
