@@ -66,8 +66,13 @@ void set_variable(std::vector<std::string>& environment, const std::string& vari
   environment.push_back(variable);
 }
 
-// Where the connection came from by which this machine was reached: "client port server port" (ssh(1)).
+// Where srun was called that started this process, srun(1); null: it was not srun.
+const char* srun_address() { return std::getenv("SLURM_LAUNCH_NODE_IPADDR"); }
+
+// Where the connection came from by which this machine was reached: from srun; or "client port server port", ssh(1).
+// Srun brings the caller's environment along, and so may name another ssh's; ssh brings none.
 std::string caller_address() {
+  if (const char* const address = srun_address()) return address;
   const char* const connection = std::getenv("SSH_CONNECTION");
   const std::string text = connection != nullptr ? connection : "";
   return text.substr(0, text.find(' '));
@@ -90,7 +95,10 @@ ipc::Fd key_pipe(const net::JobKey& key) {
 }  // namespace
 
 Agent::Agent(ipc::Fd in, ipc::Fd out, bool remote)
-    : link_(std::move(in), std::move(out)), signals_(agent_signals()), remote_(remote) {
+    : link_(std::move(in), std::move(out)),
+      signals_(agent_signals()),
+      remote_(remote),
+      by_srun_(remote && srun_address() != nullptr) {
   link_.send(Hello{agent_version, usable_cores(), remote ? caller_address() : ""});
 }
 
@@ -98,6 +106,7 @@ Agent::Agent(ipc::Fd in, ipc::Fd out, bool remote)
 // ------------------------------------------------------------------------------------------------
 
 void Agent::handle(const Link::Frame& frame) {
+  heard_at_ = Clock::now();
   if (frame.header.kind == static_cast<std::uint8_t>(net::FrameKind::bytes)) {
     if (frame.header.op == static_cast<std::uint8_t>(Bytes::program)) return take_program(frame.body);
     if (frame.header.op != static_cast<std::uint8_t>(Bytes::input)) return;
@@ -397,6 +406,8 @@ int Agent::run() {
 
     read_signals();
     if (!lost_ && link_.receive([this](const Link::Frame& frame) { handle(frame); }) != Link::State::open) lost_ = true;
+    if (by_srun_ && !started_ && Clock::now() >= heard_at_ + silence)
+      lost_ = true;  // what has come counts: after receive
     write_input();
     if (!done) {
       take_output(set);

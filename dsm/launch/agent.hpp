@@ -1,10 +1,11 @@
 // dsm/launch/agent.hpp - the agent: one process on each host, which starts that host's ranks and answers for them.
 //
 // `dsmexec --agent`, with its control connection (control.hpp) on descriptors 0 and 1: a socketpair when dsmexec forked
-// it, ssh's pipes on another machine (`--agent remote`). It starts the ranks, hands over their output line by line,
-// reports their exits in the kernel's order, and sees to it that nothing is left of them: ranks lead process groups and
-// die with the agent (PR_SET_PDEATHSIG), whatever they start falls to the agent (a subreaper), and when the control
-// connection ends everything is killed.
+// it, what ssh or srun gives on another machine (`--agent remote`). It starts the ranks, hands over their output line
+// by line, reports their exits in the kernel's order, and sees to it that nothing is left of them: ranks lead process
+// groups and die with the agent (PR_SET_PDEATHSIG), whatever they start falls to the agent (a subreaper), and when the
+// control connection ends everything is killed. Slurm does not always end a connection of which the other end was
+// killed while the agent was being started: so one that came by srun ends, too, if it hears nothing before it has ranks.
 //
 // One thread, one poll loop, nothing that blocks. Not async-signal-safe.
 #pragma once
@@ -75,8 +76,8 @@ class Agent {
   ipc::LineMux lines_;
   telemetry::Sampler sampler_;
   std::vector<Rank> ranks_;
-  bool remote_;
-  Clock::time_point next_beat_{};
+  bool remote_, by_srun_;
+  Clock::time_point next_beat_{}, heard_at_ = Clock::now();
   Start start_;                      // what dsmexec has ordered
   ipc::Fd program_;                  // a file in memory, if dsmexec sends the program
   std::uint64_t program_bytes_ = 0;  // that are still to come

@@ -12,7 +12,6 @@
 #include <cerrno>
 #include <system_error>
 
-#include "dsm/launch/ssh.hpp"
 #include "dsm/launch/status.hpp"
 #include "ipc/error.hpp"
 #include "ipc/socket.hpp"
@@ -24,14 +23,13 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds exit_patience{1'000};  // from the end of its connection to the exit of its process
-constexpr milliseconds silence{4'000};        // of an agent on another machine, before it counts as lost
 constexpr int max_tries = 5;
 constexpr milliseconds first_pause{200};     // before the second try; it doubles
-constexpr std::size_t max_said = 16u << 10;  // bytes of ssh's complaints that are kept
+constexpr std::size_t max_said = 16u << 10;  // bytes of ssh's or srun's complaints that are kept
 constexpr std::size_t piece_size = 64u << 10;
 constexpr std::size_t max_queued = 4 * piece_size;  // bytes of a program under way
 
-// What ssh's exit says about the process there: its exit code, or 128 + signal.
+// What ssh's or srun's exit says about the process there: its exit code, or 128 + signal.
 std::string describe_remote(int status) {
   const int code = code_of(status);
   return WIFEXITED(status) && code > 128 && code < 128 + 64 ? describe_status(code - 128) : describe_status(status);
@@ -39,8 +37,8 @@ std::string describe_remote(int status) {
 
 }  // namespace
 
-AgentConnection::AgentConnection(Site site, std::vector<std::string> ssh, const OwnFile& own)
-    : site_(std::move(site)), ssh_(std::move(ssh)), own_(own) {}
+AgentConnection::AgentConnection(Site site, const Remote* remote, const OwnFile& own)
+    : site_(std::move(site)), remote_(remote), own_(own) {}
 
 bool AgentConnection::has(int rank) const { return std::binary_search(site_.ranks.begin(), site_.ranks.end(), rank); }
 
@@ -53,10 +51,10 @@ void AgentConnection::start(Time now) {
   heard_at_ = next_beat_ = now;
   if (site_.local) return start_here();
   try {
-    start_by_ssh();
+    start_there();
   } catch (const ipc::SpawnError& error) {
-    said_ = fmt::format("cannot run '{}': {} (install openssh-client, or name another by --ssh)", ssh_.front(),
-                        std::generic_category().message(error.error));
+    said_ = fmt::format("cannot run '{}': {} ({})", remote_->command(site_.machine, "").front(),
+                        std::generic_category().message(error.error), remote_->origin());
     status_ = 0;
     ended_at_ = now;
   }
@@ -78,11 +76,12 @@ void AgentConnection::start_here() {
   greeting_ = Greeting::heard;
 }
 
-void AgentConnection::start_by_ssh() {
+void AgentConnection::start_there() {
   greeting_ = Greeting::none;
   ipc::Pipe in = ipc::make_pipe(), out = ipc::make_pipe(), errors = ipc::make_pipe();
   ipc::SpawnOptions options;
-  options.arguments = ssh_command(ssh_, site_.machine, remote_line(own_.path, own_.hash, own_.size));
+  options.arguments = remote_->command(site_.machine, remote_line(own_.path, own_.hash, own_.size));
+  options.environment = remote_->environment();
   options.standard_input = in.read.get();
   options.standard_output = out.write.get();
   options.standard_error = errors.write.get();
@@ -167,7 +166,7 @@ void AgentConnection::send_own_file() {
       piece_.erase(0, static_cast<std::size_t>(put));
     } else if (errno == EAGAIN) {
       return;
-    } else if (errno != EINTR) {  // it has gone: ssh's end says why
+    } else if (errno != EINTR) {  // it has gone: the process's end says why
       file_.reset();
       piece_.clear();
     }
@@ -218,9 +217,9 @@ void AgentConnection::hear(Time now, const Link::Sink& sink, const std::function
   ended_at_ = now;
 }
 
-// An sshd that is overrun: it is asked again, later, and not by all at the same time.
+// A server that is overrun: it is asked again, later, and not by all at the same time.
 bool AgentConnection::try_again(Time now) {
-  if (tries_ >= max_tries || !worth_another_try(said_)) return false;
+  if (tries_ >= max_tries || !remote_->worth_another_try(said_)) return false;
   state_ = State::waiting;
   let_go();
   ended_at_.reset();
@@ -257,11 +256,12 @@ bool AgentConnection::check(Time now) {
     if (status_ && try_again(now)) return false;
     state_ = State::failed;
     how_ = received_.size() > max_noise ? fmt::format("no agent on host {}: its login prints more than 1 MiB", host())
-                                        : explain(site_.machine, said_, end);
+                                        : remote_->explain(site_.machine, said_, end);
   } else {
     state_ = State::lost;
     how_ = !status_ ? "it closed its connection" : site_.local ? describe_status(*status_) : describe_remote(*status_);
-    if (!site_.local && status_ && code_of(*status_) == 255) how_ = "its ssh connection ended";
+    const std::string connection = !site_.local && status_ ? remote_->connection_ended(code_of(*status_), said_) : "";
+    if (!connection.empty()) how_ = connection;
   }
   let_go();
   return true;

@@ -1,11 +1,11 @@
-// dsm/launch/agent_connection.hpp - one agent as dsmexec sees it: a process of ours (the agent itself, or the ssh that
-// reaches it), its control connection, and how far it has come.
+// dsm/launch/agent_connection.hpp - one agent as dsmexec sees it: a process of ours (the agent itself, or the ssh or
+// srun that reaches it), its control connection, and how far it has come.
 //
 //   waiting -> starting -> open -> done        `start` has been called; it has said Hello; everything has ended
 //                  \-> failed     \-> lost     it never spoke; it went away, or nothing is heard of it
 //
-// A starting ssh that is dropped by a busy server goes back to waiting, a few times. Time is passed in. For a poll loop;
-// nothing here blocks. Made and used by the Runner. Thread-safety: none. Not async-signal-safe.
+// A starting one that is turned away by a busy server goes back to waiting, a few times. Time is passed in. For a poll
+// loop; nothing here blocks. Made and used by the Runner. Thread-safety: none. Not async-signal-safe.
 #pragma once
 #include <poll.h>
 #include <sys/types.h>
@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "dsm/launch/control.hpp"
+#include "dsm/launch/remote.hpp"
 #include "dsm/launch/site.hpp"
 #include "dsm/telemetry/snapshot.hpp"
 #include "ipc/fd.hpp"
@@ -34,7 +35,8 @@ class AgentConnection {
   using Time = std::chrono::steady_clock::time_point;
   enum class State : std::uint8_t { waiting, starting, open, done, failed, lost };
 
-  AgentConnection(Site site, std::vector<std::string> ssh, const OwnFile& own);
+  // `remote`, `own`: for a site that is not local. Both must outlive this.
+  AgentConnection(Site site, const Remote* remote, const OwnFile& own);
   AgentConnection(AgentConnection&&) = delete;
 
   [[nodiscard]] const Site& site() const { return site_; }
@@ -70,8 +72,8 @@ class AgentConnection {
   void hear(Time now, const Link::Sink& sink, const std::function<void(const std::string&)>& log);
   // Nobody listened to it: silence does not count.
   void not_heard(Time now) { heard_at_ = now; }
-  // Takes the steps that are due: failed and lost are found out here. True if one of both has just come true: how() says
-  // why, in one clause or line.
+  // Takes the steps that are due: failed and lost are found out here. True if one of both has just come true: how()
+  // says why, in one clause or line.
   [[nodiscard]] bool check(Time now);
   [[nodiscard]] const std::string& how() const { return how_; }
   [[nodiscard]] Time next_deadline(Time now) const;
@@ -90,18 +92,18 @@ class AgentConnection {
   void read_errors();
   bool try_again(Time now);
   void start_here();
-  void start_by_ssh();
+  void start_there();
   void kill();
   void let_go();
 
   Site site_;
-  std::vector<std::string> ssh_;
+  const Remote* remote_;
   const OwnFile& own_;
   State state_ = State::waiting;
   Greeting greeting_ = Greeting::none;
   pid_t pid_ = 0;
   std::optional<int> status_;  // of the process, as wait(2) has it
-  ipc::Fd in_, out_, errors_;  // until there is a Link; what ssh complains of
+  ipc::Fd in_, out_, errors_;  // until there is a Link; what ssh or srun complains of
   std::optional<Link> link_;
   std::string received_, said_, how_;
   ipc::Fd file_;       // what is being sent

@@ -1,7 +1,7 @@
 // dsm/launch/control.hpp - what dsmexec and its agent on a host say to each other, and how it travels.
 //
-// Two descriptors (an agent's standard input and output: a socketpair when it was forked, what ssh gives when it was
-// not), on which frames of net::FrameHeader go: `control` frames with a JSON body, and `bytes` frames that carry
+// Two descriptors (an agent's standard input and output: a socketpair when it was forked, what ssh or srun gives when
+// it was not), on which frames of net::FrameHeader go: `control` frames with a JSON body, and `bytes` frames that carry
 // output, input and samples raw. Everything that must not be seen in argv or the environment, the job's key first, goes
 // this way. The peer is a program of this very version: what cannot be understood ends the connection.
 //
@@ -93,8 +93,11 @@ using AgentMessage = std::variant<Start, PassSignal, KillAll, InputEnd, Watch, A
 
 inline constexpr std::uint32_t agent_version = 2;
 inline constexpr std::chrono::milliseconds beat_period{1000};  // of agents on other machines
-inline constexpr std::size_t max_frame = 64u << 20;            // bytes of a body: a sample of a large region
-inline constexpr std::size_t input_window = 64u << 10;         // bytes of input that may be on their way at one time
+// After which an agent on another machine counts as lost; and dsmexec, for an agent that came by srun, until it has said
+// what is to be started. (Later it may stand still, in a debugger or in the background, and its ranks go on.)
+inline constexpr std::chrono::milliseconds silence{4000};
+inline constexpr std::size_t max_frame = 64u << 20;     // bytes of a body: a sample of a large region
+inline constexpr std::size_t input_window = 64u << 10;  // bytes of input that may be on their way at one time
 
 [[nodiscard]] std::string to_json(const AgentMessage& message);
 // Empty, and one clause in `why`, for anything else.

@@ -10,7 +10,7 @@
 #include <optional>
 
 #include "dsm/launch/processes.hpp"
-#include "dsm/launch/ssh.hpp"
+#include "dsm/launch/remote.hpp"
 #include "dsm/launch/status.hpp"
 #include "ipc/error.hpp"
 #include "ipc/signals.hpp"
@@ -69,7 +69,7 @@ int guard_main(const std::string& hash) {
     }
     if (status && (signal_descendants(::getpid(), SIGKILL) == 0 || Clock::now() >= give_up_at)) break;
   }
-  return code_of(*status);  // 128 + signal: ssh passes on no more than a number
+  return code_of(*status);  // 128 + signal: ssh and srun pass on no more than a number
 }
 
 }  // namespace dsm::launch

@@ -162,9 +162,6 @@ std::vector<Machine> parse_machine_file(std::string_view text, const std::string
 }
 
 std::vector<Machine> read_machine_file(const std::string& path) {
-  if (path == "-") {
-    throw MachineFileError("machine_file '-' (the list of a Slurm job) is not known to this build; name a file");
-  }
   const auto fail = [&path](const std::string& why) {
     throw MachineFileError(fmt::format("cannot read machine_file '{}': {}", shown(path), why));
   };

@@ -16,7 +16,7 @@ struct Machine {
   std::string user;        // empty: the present one
   std::uint16_t port = 0;  // of the machine's ssh server; 0: not given
   int slots = 1;           // ranks that this line stands for
-  int line = 0;            // where it stands in the file, from 1
+  int line = 0;            // where it stands in the file, from 1; 0: in none
 };
 
 struct MachineFileError : std::runtime_error {

@@ -23,6 +23,9 @@
 #include "dsm/launch/options.hpp"
 #include "dsm/launch/program.hpp"
 #include "dsm/launch/runner.hpp"
+#include "dsm/launch/slurm.hpp"
+#include "dsm/launch/srun.hpp"
+#include "dsm/launch/ssh.hpp"
 
 namespace dsm::launch {
 namespace {
@@ -68,8 +71,14 @@ std::optional<std::uint32_t> forced_spin() {
   return value;
 }
 
+std::shared_ptr<const Remote> remote_for(const Options& options) {
+  if (options.launcher == Launcher::slurm) return std::make_shared<Srun>(slurm_job("--launcher slurm"));
+  return std::make_shared<Ssh>(options.ssh);
+}
+
 Runner::Plan make_plan(Options options) {
-  const auto machines = read_machine_file(options.machine_file);
+  const bool listed = options.machine_file == "-";
+  const auto machines = listed ? slurm_machines() : read_machine_file(options.machine_file);
   const int ranks = options.ranks != 0 ? options.ranks : slots_of(machines);
   if (ranks > max_job_ranks) {
     throw Refused{exit_trouble, fmt::format("{} stands for {} ranks, more than {}: say -n", options.machine_file, ranks,
@@ -77,6 +86,7 @@ Runner::Plan make_plan(Options options) {
   }
   const auto placed = place(machines, ranks);
   Runner::Plan plan;
+  plan.remote = remote_for(options);
   for (const Machine& machine : placed) plan.hosts.push_back(machine.host);
   plan.sites = sites_of(placed, options.launcher, {own_names(), user_name()}, options.machine_file);
   // On other machines only they know what is there.

@@ -1,8 +1,10 @@
 # dsmexec and its per-host agent.
 launch_sources := $(addprefix dsm/launch/,agent.cpp agent_connection.cpp classroom.cpp control.cpp coordinator.cpp guard.cpp input.cpp job.cpp machine_file.cpp \
-  options.cpp output.cpp processes.cpp program.cpp runner.cpp runner_agents.cpp site.cpp ssh.cpp status.cpp)
-launch_tests := $(patsubst %,dsm/launch/%_test.cpp,classroom control job machine_file options output processes program site ssh status)
-launch_run_tests := $(patsubst %,dsm/tests/launch_%.cpp,rank run_test output_test orphan_test join_test)
+  options.cpp output.cpp processes.cpp program.cpp remote.cpp runner.cpp \
+  runner_agents.cpp site.cpp slurm.cpp srun.cpp ssh.cpp status.cpp)
+launch_tests := $(patsubst %,dsm/launch/%_test.cpp,classroom control job machine_file options output processes program \
+  remote site slurm srun ssh status)
+launch_run_tests := $(patsubst %,dsm/tests/launch_%.cpp,rank run_test output_test orphan_test join_test srun_test)
 launch_stands_on := launch telemetry net core ipc06_watchdog ipc06 ipc04 ipc03 ipc02 ipc01
 launch_links := -lsodium -lboost_program_options -lfmt
 
@@ -11,5 +13,5 @@ $(eval $(call program,dsmexec,dsm/launch/main.cpp,$(launch_stands_on),$(launch_l
 $(eval $(call test,launch_test,$(launch_tests),$(launch_stands_on),$(launch_links)))
 
 # From the outside: runs the real dsmexec, which lies in bin/ beside the folder of the test.
-$(eval $(call test,launch_run_test,$(launch_run_tests),testbench net core ipc06 ipc04 ipc03 ipc02 ipc01,-lsodium))
+$(eval $(call test,launch_run_test,$(launch_run_tests),testbench $(launch_stands_on),$(launch_links)))
 $(BUILD)/tests/launch_run_test: $(BIN)/dsmexec

@@ -44,9 +44,10 @@ po::options_description further_options() {
   add("home", po::value<std::string>()->value_name("WHERE"),
       "where pages live: cyclic, in turn on all ranks (the default); block, each allocation in equal parts, the first "
       "on rank 0; or first-touch, on the rank that touches a page first");
-  add("launcher", po::value<std::string>()->value_name("auto|local|ssh"),
+  add("launcher", po::value<std::string>()->value_name("auto|local|ssh|slurm"),
       "how ranks come to their machines: auto, by fork on this one and by ssh on others (the default); local, by fork "
-      "only; ssh, also on this one");
+      "only; ssh, also on this one; slurm, by srun on the nodes of the Slurm job that dsmexec runs inside of (the "
+      "default if machine_file is -)");
   add("ssh", po::value<std::string>()->value_name("COMMAND"),
       "the ssh command, with options of its own if need be: --ssh 'ssh -F file' (default: ssh)");
   add("export,x", po::value<std::vector<std::string>>()->value_name("NAME[=VALUE]")->composing(),
@@ -54,8 +55,8 @@ po::options_description further_options() {
       "repeated");
   add("send", "copy the program to machines that do not have it (it is gone there when the job is)");
   add("iface", po::value<std::string>()->value_name("ADDRESS"),
-      "the address of this machine that other machines are to connect to (default: the one from which ssh came to "
-      "them)");
+      "the address of this machine that other machines are to connect to (default: the one from which ssh or srun came "
+      "to them)");
   add("pager", po::value<std::string>()->value_name("sigsegv|uffd"),
       "how a rank notices that a page is not here: by SIGSEGV, which works everywhere (the default); or by "
       "userfaultfd, with which system calls may use pages that are elsewhere, and which needs Linux 6.4 and privilege "
@@ -216,7 +217,7 @@ Options parse_options(const std::vector<std::string>& arguments) {
   if (const auto* output = text("output")) out.output = *output;
   if (const auto* wdir = text("wdir")) out.wdir = *wdir;
   if (const auto* name = text("launcher"); name != nullptr && !parse(*name, out.launcher)) {
-    throw UsageError(fmt::format("--launcher {}: auto, local or ssh is needed{}", *name, hint));
+    throw UsageError(fmt::format("--launcher {}: auto, local, ssh or slurm is needed{}", *name, hint));
   }
   if (const auto* command = text("ssh")) out.ssh = parse_command(*command);
   if (values.count("export") != 0) {
@@ -233,6 +234,7 @@ Options parse_options(const std::vector<std::string>& arguments) {
   if (positionals.size() == 1)
     throw UsageError(fmt::format("no program is given after machine_file '{}'{}", positionals[0], hint));
   out.machine_file = positionals[0];
+  if (out.machine_file == "-" && values.count("launcher") == 0) out.launcher = Launcher::slurm;
   out.program = positionals[1];
   out.arguments.assign(positionals.begin() + 2, positionals.end());
   return out;
@@ -243,7 +245,7 @@ std::string help_text(bool all) {
       "usage: dsmexec [options] machine_file program [arguments]\n\n"
       "Starts `program` once for each rank on the machines that machine_file names, one per line. Options end at\n"
       "machine_file: what follows `program` is the program's. A program name without '/' is looked up beside dsmexec,\n"
-      "then on PATH.\n\n{}\n"
+      "then on PATH. `-` as machine_file: the nodes of the Slurm job that dsmexec runs inside of.\n\n{}\n"
       "Exit code: 0 if every rank ended with 0, else that of the rank that failed first (128 + signal if a signal\n"
       "ended it); 124 timeout, 125 dsmexec failed or was misused, 126 program not executable, 127 not found.\n",
       [all] {

@@ -33,11 +33,11 @@ struct Options {
   std::optional<std::chrono::milliseconds> timeout{};  // for the whole job
   std::string output = "tag";                          // "tag", "plain", or a folder
   std::string wdir{};                                  // empty: where dsmexec was called
-  Launcher launcher = Launcher::automatic;
-  std::vector<std::string> ssh{"ssh"};  // the command that reaches other machines, and its options
-  std::vector<std::string> exported{};  // "NAME=value": for all ranks
-  std::string interface {};             // the address that other machines shall connect to; empty: as they see us
-  bool send = false;                    // copy the program to machines that do not have it
+  Launcher launcher = Launcher::automatic;             // for machine_file "-": slurm, unless another is given
+  std::vector<std::string> ssh{"ssh"};                 // the command that reaches other machines, and its options
+  std::vector<std::string> exported{};                 // "NAME=value": for all ranks
+  std::string interface {};  // the address that other machines shall connect to; empty: as they see us
+  bool send = false;         // copy the program to machines that do not have it
   bool open_rendezvous = false;
   bool verbose = false;
   std::string machine_file{};

@@ -120,6 +120,15 @@ TEST(Options, OtherMachines) {
   EXPECT_EQ(parse_options({"hosts", "prog"}).ssh, (Words{"ssh"}));
 }
 
+TEST(Options, TheListOfASlurmJobIsForSrunUnlessSaidOtherwise) {
+  EXPECT_EQ(parse_options({"-", "prog"}).launcher, Launcher::slurm);
+  EXPECT_EQ(parse_options({"-n", "2", "-", "prog", "-"}).machine_file, "-");
+  EXPECT_EQ(parse_options({"--launcher", "ssh", "-", "prog"}).launcher, Launcher::ssh);
+  EXPECT_EQ(parse_options({"--launcher", "auto", "-", "prog"}).launcher, Launcher::automatic);
+  EXPECT_EQ(parse_options({"--launcher", "slurm", "hosts", "prog"}).launcher, Launcher::slurm);
+  EXPECT_EQ(parse_options({"hosts", "-"}).launcher, Launcher::automatic);
+}
+
 TEST(Options, SizesAreChecked) {
   EXPECT_EQ(parse_size("4096", 4096), 4096u);
   EXPECT_EQ(parse_size("1", 4096), 4096u);

@@ -56,7 +56,8 @@ TEST(Processes, DescendantsAreFoundAcrossSessionsAndAfterTheirParentsDeath) {
 
 TEST(OutOfMemory, TheFileThatCountsIsThatOfTheOwnCgroup) {
   EXPECT_EQ(oom_file("0::/user.slice/a\n"), "/sys/fs/cgroup/user.slice/a/memory.events");
-  EXPECT_EQ(oom_file("9:name=systemd:/\n4:cpu,memory:/box/7\n0::/\n"), "/sys/fs/cgroup/memory/box/7/memory.oom_control");
+  EXPECT_EQ(oom_file("9:name=systemd:/\n4:cpu,memory:/box/7\n0::/\n"),
+            "/sys/fs/cgroup/memory/box/7/memory.oom_control");
   EXPECT_EQ(oom_file("9:name=systemd:/\n"), "");
 }
 

@@ -68,7 +68,8 @@ Job::Config job_config(const Runner::Plan& plan) {
           .program = plan.options.program,
           .elsewhere = elsewhere(plan),
           .agents = static_cast<int>(plan.sites.size()),
-          .timeout = plan.options.timeout};
+          .timeout = plan.options.timeout,
+          .limits = {.start = plan.remote->start_patience()}};
 }
 
 OwnFile own_file() {
@@ -114,7 +115,7 @@ Runner::Runner(Plan plan)
     program_hash_ = hash_of(program_file_);
     program_size_ = std::filesystem::file_size(program_file_);
   }
-  for (const Site& site : plan_.sites) agents_.emplace_back(site, plan_.options.ssh, own_);
+  for (const Site& site : plan_.sites) agents_.emplace_back(site, plan_.remote.get(), own_);
   start_agents(began_);
 }
 
@@ -272,6 +273,7 @@ void Runner::finish() {
   Time now = Clock::now();
   begin_sweep(now);
   leaving_until_ = now + leave_patience;
+  afterlife_until_ = now + plan_.remote->afterlife();
   moved_at_ = now;
   while (!sweep(now) || !output_.empty()) {
     std::vector<pollfd> set = {{signals_.fd(), POLLIN, 0}};

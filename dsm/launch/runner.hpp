@@ -12,6 +12,7 @@
 #pragma once
 #include <filesystem>
 #include <list>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -34,6 +35,7 @@ class Runner {
     Options options;
     std::vector<std::string> hosts;        // by rank
     std::vector<Site> sites;               // where they are
+    std::shared_ptr<const Remote> remote;  // how agents come to those that are not local
     std::string program;                   // path to execute
     std::optional<std::uint32_t> spin_us;  // instead of what this host's cores suggest
   };
@@ -99,7 +101,7 @@ class Runner {
   std::list<AgentConnection> agents_;
   bool ordered_ = false, stopping_ = false;
   bool sweeping_ = false;
-  Time sweep_until_{}, leaving_until_{};
+  Time sweep_until_{}, leaving_until_{}, afterlife_until_{};
   std::string program_file_, program_hash_;  // of the program, if it may have to be sent
   std::uint64_t program_size_ = 0;
 

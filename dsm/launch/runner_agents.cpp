@@ -14,7 +14,8 @@ namespace dsm::launch {
 namespace {
 
 constexpr milliseconds sweep_patience{5'000};
-constexpr std::size_t max_starting = 8;  // ssh at one time: sshd drops bursts above ten (sshd_config(5), MaxStartups)
+// Of ssh, or of srun, at one time: sshd drops bursts above ten (sshd_config(5), MaxStartups).
+constexpr std::size_t max_starting = 8;
 
 bool is_loopback(const std::string& address) { return is_this_machine(address, {}); }
 
@@ -32,8 +33,8 @@ void Runner::start_agents(Time now) {
     if (!agent.start_due(now) || (!agent.site().local && starting >= max_starting)) continue;
     agent.start(now);
     starting += agent.site().local ? 0 : 1;
-    log(fmt::format("{} on host {} started (pid {})", agent.site().local ? "agent" : "ssh for the agent", agent.host(),
-                    agent.pid()));
+    log(fmt::format("{} on host {} started (pid {})",
+                    agent.site().local ? "agent" : plan_.remote->name() + " for the agent", agent.host(), agent.pid()));
   }
 }
 
@@ -160,8 +161,8 @@ void Runner::on(AgentConnection& from, const NeedProgram&, Time) {
 }
 
 void Runner::on(AgentConnection& from, const NoFolder&, Time) {
-  say(fmt::format("host {} has no folder {}: its ranks start in the home folder there (--wdir names another)",
-                  from.host(), std::filesystem::current_path().string()));
+  say(fmt::format("host {} has no folder {}: its ranks start in {} there (--wdir names another)", from.host(),
+                  std::filesystem::current_path().string(), plan_.remote->first_folder()));
 }
 
 void Runner::on(AgentConnection&, const Beat&, Time) {}
@@ -255,12 +256,15 @@ bool Runner::sweep(Time now) {
   std::set<pid_t> spared = not_ours_;
   bool wait = false;
   for (const AgentConnection& agent : agents_) {
-    const bool works = !agent.site().local && !agent.is_over();  // ssh to a machine whose agent is still at work
+    const bool works = !agent.site().local && !agent.is_over();  // ssh or srun to an agent that is still at work
     const bool leaves = agent.state() == AgentConnection::State::done && !agent.has_ended() && now < leaving_until_;
     if ((works || leaves) && agent.pid() != 0) spared.insert(agent.pid());
     wait = wait || leaves;
   }
-  if (signal_descendants(::getpid(), SIGKILL, spared) == 0 && !wait) {
+  const bool ends_by_itself = now < afterlife_until_;
+  const std::size_t left =
+      ends_by_itself ? descendants(::getpid(), spared).size() : signal_descendants(::getpid(), SIGKILL, spared);
+  if (left == 0 && !wait) {
     sweeping_ = false;
   } else if (now >= sweep_until_) {
     say("some processes of the job could not be ended");

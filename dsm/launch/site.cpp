@@ -20,6 +20,8 @@ bool parse(std::string_view text, Launcher& out) {
     out = Launcher::local;
   } else if (text == "ssh") {
     out = Launcher::ssh;
+  } else if (text == "slurm") {
+    out = Launcher::slurm;
   } else {
     return false;
   }
@@ -31,12 +33,17 @@ std::vector<Site> sites_of(const std::vector<Machine>& placed, Launcher launcher
   std::vector<Site> sites;
   for (std::size_t rank = 0; rank < placed.size(); ++rank) {
     const Machine& machine = placed[rank];
-    const bool local = launcher != Launcher::ssh && is_local(machine, self);
+    const bool local = launcher != Launcher::ssh && launcher != Launcher::slurm && is_local(machine, self);
     if (launcher == Launcher::local && !local) {
       throw MachineFileError(
           fmt::format("{}:{}: '{}' is another machine, or another user's: --launcher local starts ranks by fork only; "
                       "leave it out, and ssh is used",
                       file, machine.line, machine.host));
+    }
+    if (launcher == Launcher::slurm && !(machine.user.empty() && machine.port == 0)) {
+      throw MachineFileError(
+          fmt::format("{}:{}: '{}' has a user or a port: Slurm knows a node by its name only; leave them out", file,
+                      machine.line, machine.host));
     }
     const auto same = [&](const Site& site) {
       return local ? site.local

@@ -11,10 +11,11 @@
 
 namespace dsm::launch {
 
-// How an agent comes to its machine. `automatic`: by fork on this machine, by ssh on others.
-enum class Launcher : std::uint8_t { automatic, local, ssh };
+// How an agent comes to its machine. `automatic`: by fork on this machine, by ssh on others. `ssh`, `slurm`: on all by
+// ssh, by srun.
+enum class Launcher : std::uint8_t { automatic, local, ssh, slurm };
 
-// False if `text` ("auto", "local", "ssh") names none; `out` is then untouched.
+// False if `text` ("auto", "local", "ssh", "slurm") names none; `out` is then untouched.
 [[nodiscard]] bool parse(std::string_view text, Launcher& out);
 
 struct Site {
@@ -30,8 +31,9 @@ struct Self {
 };
 
 // The sites of the ranks, in the order of their first ranks: machines of one name, user and port are one, and so is all
-// that is started by fork. `file`: the machine_file's name for messages. Throws MachineFileError, naming the line, when the
-// launcher is `local` and a machine is another one, or somebody else's.
+// that is started by fork. `file`: the machine_file's name for messages. Throws MachineFileError, naming the line, when
+// the launcher is `local` and a machine is another one, or somebody else's; or when it is `slurm`, and a user or port
+// is given.
 [[nodiscard]] std::vector<Site> sites_of(const std::vector<Machine>& placed, Launcher launcher, const Self& self,
                                          const std::string& file);
 

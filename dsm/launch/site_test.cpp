@@ -44,10 +44,23 @@ TEST(Sites, TheLauncherIsObeyed) {
   }
 }
 
+TEST(Sites, SlurmStartsAllAndKnowsNoUserAndNoPort) {
+  EXPECT_EQ(text("castle slots=2\na\n", Launcher::slurm), "castle=01 a=2");
+  for (const char* file : {"a\nme@a\n", "a\na:22\n"}) {
+    try {
+      (void)text(file, Launcher::slurm);
+      ADD_FAILURE() << file;
+    } catch (const MachineFileError& error) {
+      EXPECT_EQ(std::string(error.what()).rfind("hosts:2: ", 0), 0u) << error.what();
+    }
+  }
+}
+
 TEST(Launcher, NamesAreParsed) {
   Launcher launcher = Launcher::ssh;
   EXPECT_TRUE(parse("auto", launcher) && launcher == Launcher::automatic);
   EXPECT_TRUE(parse("ssh", launcher) && launcher == Launcher::ssh);
+  EXPECT_TRUE(parse("slurm", launcher) && launcher == Launcher::slurm);
   EXPECT_TRUE(parse("local", launcher) && launcher == Launcher::local);
   EXPECT_FALSE(parse("rsh", launcher));
   EXPECT_EQ(launcher, Launcher::local);

@@ -1,0 +1,62 @@
+#include "dsm/launch/remote.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+namespace dsm::launch {
+
+bool Remote::worth_another_try(std::string_view) const { return false; }
+std::chrono::milliseconds Remote::start_patience() const { return std::chrono::seconds(30); }
+std::chrono::milliseconds Remote::afterlife() const { return {}; }
+
+std::string ready_line(const std::string& hash) { return "dsmexec " + hash + " ready\n"; }
+std::string send_line(const std::string& hash) { return "dsmexec " + hash + " send\n"; }
+
+std::string quoted(std::string_view text) {
+  std::string out = "'";
+  for (const char c : text) {
+    if (c == '\'') {
+      out += "'\"'\"'";
+    } else {
+      out += c;
+    }
+  }
+  return out + "'";
+}
+
+// The script holds no single quote, newline, exclamation mark or double backslash: with these, shells differ. head(1)
+// takes from its standard input no more than it was told to.
+std::string remote_line(const std::string& path, const std::string& hash, std::uint64_t size) {
+  constexpr const char* script =
+      "if [ -x \"$1\" ] && [ \"$(\"$1\" --hash 2>/dev/null </dev/null)\" = \"$2\" ]; then exec \"$1\" --guard \"$2\"; "
+      "fi; "
+      "d=$(mktemp -d \"${TMPDIR:-/tmp}/dsmexec.XXXXXXXXXX\") || exit 1; "
+      "trap \"rm -rf \\\"\\$d\\\"\" EXIT; trap \"exit 1\" HUP INT PIPE TERM; "
+      "echo \"dsmexec $2 send\"; head -c \"$3\" >\"$d/dsmexec\" && chmod 700 \"$d/dsmexec\" || exit 1; "
+      "if [ \"$(\"$d/dsmexec\" --hash </dev/null)\" = \"$2\" ]; then exec 3<\"$d/dsmexec\"; rm -rf \"$d\"; exec "
+      "/proc/self/fd/3 --guard \"$2\"; fi; "
+      "echo \"dsmexec cannot run there: its copy did not arrive whole, or libraries that it needs are missing\" >&2; "
+      "exit 1";
+  return fmt::format("exec sh -c {} sh {} {} {}", quoted(script), quoted(path), hash, size);
+}
+
+std::string shown_line(std::string_view line) {
+  std::string out(line);
+  std::erase_if(out, [](char c) { return static_cast<unsigned char>(c) < 0x20; });
+  if (out.ends_with('.')) out.pop_back();
+  return out.size() > 200 ? out.substr(0, 200) + "..." : out;
+}
+
+std::vector<std::string_view> lines_of(std::string_view text) {
+  std::vector<std::string_view> lines;
+  for (std::size_t begin = 0; begin < text.size();) {
+    const std::size_t end = std::min(text.find('\n', begin), text.size());
+    const std::string_view line = text.substr(begin, end - begin);
+    if (line.find_first_not_of(" \t\r") != std::string_view::npos) lines.push_back(line);
+    begin = end + 1;
+  }
+  return lines;
+}
+
+}  // namespace dsm::launch
