@@ -40,6 +40,8 @@ DEPS_HOSTS := iproute2 nftables openssh-client openssh-server
 # For `make fuzz`. Where clang does not bring libFuzzer with it, that is in a package of its own.
 DEPS_FUZZ := clang
 DEPS_FUZZ_RUNTIME := libclang-rt-dev
+# For dsm/tests/slurm.sh; likewise.
+DEPS_SLURM := munge slurm-wlm
 
 # Quiet by default: `CXX dsm/core/msi.o`. `make V=1` shows the commands.
 Q := $(if $(V),,@)
@@ -121,13 +123,15 @@ lab: $(call made_in,labs/$(LAB)-%) ## one lab, with its tests: make lab LAB=04
 
 # ---- verbs: packages -------------------------------------------------------------------------------------------------
 
-.PHONY: deps deps-test deps-hosts
+.PHONY: deps deps-test deps-hosts deps-slurm
 deps: ## install what building and the demo need, if it is missing (apt; sudo unless root)
 	@.ci/install $(DEPS)
 deps-test: deps ## and what the tests need besides
 	@.ci/install $(DEPS_TEST)
 deps-hosts: deps-test ## and what tests over ssh need: an ssh server, which Debian then starts
 	@.ci/install $(DEPS_HOSTS)
+deps-slurm: deps-test ## and what tests with srun need: Slurm, which Debian then starts
+	@.ci/install $(DEPS_SLURM)
 
 # ---- verbs: run ------------------------------------------------------------------------------------------------------
 
@@ -173,7 +177,7 @@ tests: $(addprefix $(BUILD)/tests/,$(QUICK_TESTS)) $(if $(filter thread,$(SANITI
 LAB_TESTS := $(call testable,$(foreach t,$(TESTS),$(if $(filter labs/%,$(FOLDER.$(t))),$(t))))
 .PHONY: test-long
 # An hour for each: whole jobs 200 times, and a million schedules.
-JOB_TESTS := $(call testable,dsm_run_test hosts_test)
+JOB_TESTS := $(call testable,dsm_run_test hosts_test slurm_test)
 test-long: $(addprefix $(BUILD)/tests/,$(LONG_TESTS) $(LAB_TESTS) $(JOB_TESTS)) all ## the tests that take long, and those of labs and whole jobs 200 times each
 	@SANITIZER=$(SANITIZER) LAB_TEST_RUNS=200 DSM_TEST_RUNS=200 TEST_TIMEOUT=$${TEST_TIMEOUT:-3600} .ci/run-tests $(BUILD) $(LAB_TESTS) $(JOB_TESTS) $(LONG_TESTS)
 asan: ## all quick tests under AddressSanitizer, in build/address

@@ -21,12 +21,6 @@ namespace {
 namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 
-std::string content(const std::string& path) {
-  std::ostringstream text;
-  text << std::ifstream(path, std::ios::binary).rdbuf();
-  return text.str();
-}
-
 fs::path build_folder() { return fs::path(own_path()).parent_path().parent_path(); }
 
 std::vector<std::string> split(const std::string& list) {
@@ -157,22 +151,6 @@ std::string link_of(const std::string& path) {
 }
 
 }  // namespace
-
-Said shell(const std::string& command) {
-  Said said;
-  std::FILE* const pipe = ::popen(("{ " + command + "\n} 2>&1 </dev/null").c_str(), "re");
-  if (pipe == nullptr) return said;
-  for (int c = std::fgetc(pipe); c != EOF; c = std::fgetc(pipe)) said.text += static_cast<char>(c);
-  const int status = ::pclose(pipe);
-  said.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-  return said;
-}
-
-std::string command_line(pid_t pid) {
-  std::string line = content("/proc/" + std::to_string(pid) + "/cmdline");
-  std::replace(line.begin(), line.end(), '\0', ' ');
-  return line;
-}
 
 HostFile::HostFile(std::string path, const std::string& text) : path_(std::move(path)) {
   std::ofstream(path_, std::ios::binary) << text;

@@ -15,12 +15,6 @@
 
 namespace dsm::launch::testing {
 
-struct Said {
-  int code = -1;
-  std::string text;  // stdout and stderr
-};
-Said shell(const std::string& command);
-
 class Hosts : public ::testing::Test {
  public:
   // 1 to 4 are used by all tests, and as they were after each.
@@ -63,8 +57,5 @@ class HostFile {
  private:
   std::string path_;
 };
-
-// The words of a process's command line, a blank behind each; empty if it is gone.
-std::string command_line(pid_t pid);
 
 }  // namespace dsm::launch::testing

@@ -22,12 +22,6 @@ extern char** environ;
 namespace dsm::launch::testing {
 namespace {
 
-std::string content(const std::string& path) {
-  std::ostringstream text;
-  text << std::ifstream(path, std::ios::binary).rdbuf();
-  return text.str();
-}
-
 // Reads what is there; closes the descriptor at the end.
 void drain(ipc::Fd& fd, std::string& to) {
   char buffer[65536];
@@ -43,6 +37,12 @@ void drain(ipc::Fd& fd, std::string& to) {
 }
 
 }  // namespace
+
+std::string content(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
 
 bool wait_until(const std::function<bool()>& condition, std::chrono::milliseconds limit) {
   const auto deadline = Clock::now() + limit;
@@ -77,6 +77,22 @@ std::size_t count(const std::string& text, const std::string& part) {
   std::size_t found = 0;
   for (std::size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + part.size())) ++found;
   return found;
+}
+
+Said shell(const std::string& command) {
+  Said said;
+  std::FILE* const pipe = ::popen(("{ " + command + "\n} 2>&1 </dev/null").c_str(), "re");
+  if (pipe == nullptr) return said;
+  for (int c = std::fgetc(pipe); c != EOF; c = std::fgetc(pipe)) said.text += static_cast<char>(c);
+  const int status = ::pclose(pipe);
+  said.code = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+  return said;
+}
+
+std::string command_line(pid_t pid) {
+  std::string line = content("/proc/" + std::to_string(pid) + "/cmdline");
+  std::replace(line.begin(), line.end(), '\0', ' ');
+  return line;
 }
 
 Dsmexec::Dsmexec(Order order) : input_(std::move(order.input)), reading_(order.read) {

@@ -69,10 +69,20 @@ class Dsmexec {
 };
 
 Ended run(Order order);
+
+struct Said {
+  int code = -1;
+  std::string text;  // stdout and stderr
+};
+Said shell(const std::string& command);
+
 // `arguments` with the usual four localhosts and a shell script as the program.
 Ended run_script(const std::string& script, std::vector<std::string> options = {});
 std::string dsmexec_path();
 std::string own_path();
+// The words of a process's command line, a blank behind each; empty if it is gone.
+std::string command_line(pid_t pid);
+std::string content(const std::string& path);  // of a file; empty if it cannot be read
 [[nodiscard]] std::size_t count(const std::string& text, const std::string& part);
 
 // What `launch_run_test --rank MODE` does: plays a rank of a DSM job (launch_rank.cpp).

@@ -45,3 +45,6 @@ $(eval $(call test,fuzz_test,$(fuzz_sources) dsm/tests/fuzz/fuzz_test.cpp,$(fuzz
 SOURCES += dsm/tests/fuzz/driver.cpp
 $(BIN)/fuzzer: $(call objects,$(fuzz_sources) dsm/tests/fuzz/driver.cpp) $(call archives,$(fuzz_stands_on)) dsm/tests/module.mk
 $(BIN)/fuzzer: LDLIBS_ := -lsodium -lfmt
+
+# A Slurm cluster of its own, made by slurm.sh.
+$(eval $(call test,slurm_test,dsm/tests/slurm_test.cpp,testbench ipc04,,dsmexec demo))
