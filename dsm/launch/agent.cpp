@@ -15,6 +15,7 @@
 #include <utility>
 
 #include "dsm/launch/output.hpp"
+#include "dsm/launch/orphan_segments.hpp"
 #include "dsm/launch/processes.hpp"
 #include "dsm/launch/program.hpp"
 #include "dsm/net/rendezvous.hpp"
@@ -359,6 +360,7 @@ bool Agent::finish() {
   if (left > 0 && !(killing_ && now >= kill_at_ + give_up_after)) return false;
   reap(0);
   if (left == 0 && running_ > 0) return false;  // zombies: their SIGCHLD is on its way
+  remove_orphan_segments();
   if (lost_) return true;
   if (!lines_.empty()) {
     // Everything that wrote has ended, but a pipe is still open elsewhere: what is in it now is all that counts.

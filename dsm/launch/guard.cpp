@@ -9,6 +9,7 @@
 #include <chrono>
 #include <optional>
 
+#include "dsm/launch/orphan_segments.hpp"
 #include "dsm/launch/processes.hpp"
 #include "dsm/launch/remote.hpp"
 #include "dsm/launch/status.hpp"
@@ -69,6 +70,7 @@ int guard_main(const std::string& hash) {
     }
     if (status && (signal_descendants(::getpid(), SIGKILL) == 0 || Clock::now() >= give_up_at)) break;
   }
+  remove_orphan_segments();
   return code_of(*status);  // 128 + signal: ssh and srun pass on no more than a number
 }
 

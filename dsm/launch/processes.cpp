@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <fstream>
@@ -49,6 +50,11 @@ bool read_stat(const char* pid_text, Entry& out) {
 
 }  // namespace
 
+bool is_gone(pid_t pid) {
+  Entry process;
+  return !read_stat(std::to_string(pid).c_str(), process) ? ::kill(pid, 0) == -1 && errno == ESRCH : process.zombie;
+}
+
 void become_subreaper() { ipc::check(::prctl(PR_SET_CHILD_SUBREAPER, 1), "prctl PR_SET_CHILD_SUBREAPER"); }
 
 std::vector<pid_t> descendants(pid_t root, const std::set<pid_t>& except) {
@@ -88,7 +94,8 @@ std::string oom_file(const std::string& cgroups) {
     if (second == std::string::npos) continue;
     const std::string controllers = "," + line.substr(first + 1, second - first - 1) + ",";
     const std::string path = line.substr(second + 1);
-    if (controllers.find(",memory,") != std::string::npos) return "/sys/fs/cgroup/memory" + path + "/memory.oom_control";
+    if (controllers.find(",memory,") != std::string::npos)
+      return "/sys/fs/cgroup/memory" + path + "/memory.oom_control";
     if (controllers == ",,") found = "/sys/fs/cgroup" + path + "/memory.events";
   }
   return found;

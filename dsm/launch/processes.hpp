@@ -23,6 +23,9 @@ void become_subreaper();  // throws std::system_error
 // Sends a signal to each of them. How many there were.
 std::size_t signal_descendants(pid_t root, int signo, const std::set<pid_t>& except = {});
 
+// Whether a process has ended, reaped or not.
+[[nodiscard]] bool is_gone(pid_t pid);
+
 // How many processes the kernel has ended for want of memory (the OOM killer): in this process's memory cgroup, or, where
 // there is none to be read, on this machine. Only differences matter.
 [[nodiscard]] std::uint64_t oom_kills();

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <filesystem>
 
+#include "dsm/launch/orphan_segments.hpp"
 #include "dsm/launch/processes.hpp"
 #include "dsm/launch/program.hpp"
 #include "ipc/error.hpp"
@@ -287,6 +288,7 @@ void Runner::finish() {
     read_signals(now);
     flush_output(now);
   }
+  remove_orphan_segments();  // of ranks whose agent was killed
 }
 
 }  // namespace dsm::launch

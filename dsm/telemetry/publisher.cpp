@@ -16,7 +16,7 @@ Publisher::Publisher(std::uint32_t rank, std::uint32_t ranks, std::uint32_t page
     : bytes_(Segment::bytes(pages, stride)) {
   void* block = nullptr;
   try {
-    sysv_.emplace(ipc::SysvSegment::create(bytes_, 0600, IPC_PRIVATE, SHM_NORESERVE));
+    sysv_.emplace(ipc::SysvSegment::create(bytes_, segment_mode, IPC_PRIVATE, SHM_NORESERVE));
     sysv_->remove();
     block = sysv_->data();
   } catch (const std::system_error& error) {

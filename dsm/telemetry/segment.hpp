@@ -1,9 +1,9 @@
 // dsm/telemetry/segment.hpp - what a rank publishes about itself, in a System V segment that its agent reads.
 //
-// The rank creates the segment, marks it for removal at once (IPC_RMID; Linux still lets the agent attach by id while the
-// rank lives) and tells the agent its id through the coordinator. Written with relaxed atomic stores by whoever holds the
-// node's lock, read at any time by the agent: a rank that spins or is stuck is still visible. Each value is whole; two
-// values read one after the other need not be of the same moment.
+// The rank creates the segment, marks it for removal at once (IPC_RMID; Linux still lets the agent attach by id while
+// the rank lives) and tells the agent its id through the coordinator. Written with relaxed atomic stores by whoever
+// holds the node's lock, read at any time by the agent: a rank that spins or is stuck is still visible. Each value is
+// whole; two values read one after the other need not be of the same moment.
 //
 // async-signal-safe: all writes (stores to mapped memory).
 #pragma once
@@ -15,6 +15,9 @@
 
 namespace dsm::telemetry {
 
+// To read and to write by its owner. The bits for execution mean nothing to System V: by them a segment that its maker
+// could not even write to any more is known to be one of these (launch/orphan_segments.hpp).
+inline constexpr int segment_mode = 0711;
 inline constexpr std::uint32_t segment_magic = 0x32545344;  // "DST2"
 
 enum class RankState : std::uint32_t { starting, running, fault, lock, barrier, finalized, lost };
@@ -40,10 +43,10 @@ struct Segment {
   std::uint32_t magic;
   std::uint32_t rank, ranks;
   std::uint32_t page_size;
-  std::uint64_t pages;  // in the region
+  std::uint64_t pages;   // in the region
   std::uint32_t stride;  // 1: cell i is page i's; else it is `ranks`, and the cell that of page i * stride + rank
   std::uint32_t spare;
-  char protocol[16];    // zero-terminated
+  char protocol[16];  // zero-terminated
   std::atomic<RankState> state;
   std::atomic<std::uint32_t> cells_used;  // no cell at or beyond this index has ever been written
   std::atomic<std::uint64_t> on_page;     // page a thread is faulting on, when state is `fault`; lock id; barrier round
