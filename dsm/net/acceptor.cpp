@@ -1,5 +1,7 @@
 #include "dsm/net/acceptor.hpp"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -26,6 +28,13 @@ bool starts_with_magic(const std::string& first) {
   return std::memcmp(first.data(), handshake_magic.data(), first_size) == 0;
 }
 
+// A process that has none left cannot do its work.
+std::size_t half_of_descriptors() {
+  rlimit limit{};
+  ipc::check(::getrlimit(RLIMIT_NOFILE, &limit), "getrlimit RLIMIT_NOFILE");
+  return static_cast<std::size_t>(limit.rlim_cur / 2);
+}
+
 }  // namespace
 
 struct Acceptor::Pending {
@@ -39,6 +48,7 @@ struct Acceptor::Pending {
 
 Acceptor::Acceptor(const JobKey& key, Options options)
     : key_(key), options_(std::move(options)), listener_(ipc::listen_tcp(options_.address, options_.port, backlog)) {
+  options_.pending = std::max<std::size_t>(std::min(options_.pending, half_of_descriptors()), 1);
   ipc::set_nonblocking(listener_.get());
   port_ = ipc::local_port(listener_.get());
 }
@@ -49,7 +59,7 @@ std::uint16_t Acceptor::port() const noexcept { return port_; }
 
 void Acceptor::set_max_body(std::size_t max_body) noexcept { options_.max_body = max_body; }
 
-bool Acceptor::full() const { return pending_.size() >= std::max<std::size_t>(options_.pending, 1); }
+bool Acceptor::full() const { return pending_.size() >= options_.pending; }
 
 // REQUIRES: somebody is pending.
 std::vector<Acceptor::Pending>::const_iterator Acceptor::first_to_go() const {
@@ -81,17 +91,29 @@ Deadline Acceptor::next_deadline() const {
 }
 
 std::vector<Acceptor::Arrival> Acceptor::serve() {
+  keep_door();
   std::vector<Arrival> arrived;
-  const Time now = std::chrono::steady_clock::now();
-  std::vector<Pending> still;
-  for (Pending& one : pending_)
-    if (advance(one, now, arrived)) still.push_back(std::move(one));
-  pending_ = std::move(still);
-  accept_new(now, arrived);
+  for (Proved& one : proved_) {
+    try {
+      arrived.push_back({Channel(std::move(one.fd), options_.max_body, options_.queue), one.address});
+    } catch (const std::system_error& error) {
+      log(one.address, error.what());
+    }
+  }
+  proved_.clear();
   return arrived;
 }
 
-void Acceptor::accept_new(Time now, std::vector<Arrival>& arrived) {
+void Acceptor::keep_door() {
+  const Time now = std::chrono::steady_clock::now();
+  std::vector<Pending> still;
+  for (Pending& one : pending_)
+    if (advance(one, now)) still.push_back(std::move(one));
+  pending_ = std::move(still);
+  accept_new(now);
+}
+
+void Acceptor::accept_new(Time now) {
   for (std::size_t count = 0; count < accepts_per_serve && now >= opens_at(); ++count) {
     sockaddr_storage address{};
     socklen_t size = sizeof address;
@@ -104,7 +126,7 @@ void Acceptor::accept_new(Time now, std::vector<Arrival>& arrived) {
     }
     if (full()) drop_first_to_go("made room for a newer connection");
     Pending one{now, address_of(address, size), std::move(fd), {}, {}};
-    if (advance(one, now, arrived)) pending_.push_back(std::move(one));
+    if (advance(one, now)) pending_.push_back(std::move(one));
   }
 }
 
@@ -126,17 +148,13 @@ void Acceptor::out_of_descriptors(Time now) {
   }
 }
 
-bool Acceptor::advance(Pending& one, Time now, std::vector<Arrival>& arrived) {
+bool Acceptor::advance(Pending& one, Time now) {
   if (!one.shaking && !read_first_bytes(one)) return false;
   if (one.shaking) {
     const Handshake::State state = one.shaking->advance();
     if (state == Handshake::State::refused) return drop(one, one.shaking->why());
     if (state == Handshake::State::done) {
-      try {
-        arrived.push_back({Channel(one.shaking->take_fd(), options_.max_body, options_.queue), one.from.host});
-      } catch (const std::system_error& error) {
-        drop(one, error.what());
-      }
+      proved_.push_back({one.shaking->take_fd(), one.from.host});
       return false;
     }
   }
@@ -165,8 +183,12 @@ bool Acceptor::read_first_bytes(Pending& one) {
 }
 
 bool Acceptor::drop(const Pending& one, const std::string& why) const {
-  if (options_.log) options_.log(one.from.text() + ": " + why);
+  log(one.from.text(), why);
   return false;
+}
+
+void Acceptor::log(const std::string& peer, const std::string& why) const {
+  if (options_.log) options_.log(peer + ": " + why);
 }
 
 }  // namespace dsm::net

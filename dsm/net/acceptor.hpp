@@ -3,8 +3,9 @@
 // Strangers, scanners and slow clients are bounded in number, in time and in bytes, and never stall others: every
 // handshake is a non-blocking value. When the door is full, the oldest is dropped for a new one, but nobody before a
 // quarter of a second has passed, or a whole one if he began the handshake properly: else a crowd of strangers would push
-// out those who have the key. For a poll loop: add_to() the poll set, wait until something happens or next_deadline(),
-// then serve(). Thread-safety: none.
+// out those who have the key. Who comes to a full door has to wait for that, and a rank comes to others a dozen times,
+// one after the other: so there is room for many. For a poll loop: add_to() the poll set, wait until something happens
+// or next_deadline(), then serve(). Thread-safety: none.
 #pragma once
 #include <poll.h>
 
@@ -23,7 +24,7 @@ class Acceptor {
   struct Options {
     std::string address = "127.0.0.1";
     std::uint16_t port = 0;                    // 0: the kernel chooses
-    std::size_t pending = 128;                 // handshakes at one time
+    std::size_t pending = 512;                 // handshakes at one time; at most half of all descriptors
     std::chrono::milliseconds patience{5000};  // for one handshake
     std::size_t max_body = 0;
     std::size_t queue = 64;
@@ -50,27 +51,37 @@ class Acceptor {
   [[nodiscard]] Deadline next_deadline() const;
   // Goes on with everything that can, by asking the sockets again (non-blocking): the poll set need not be passed back.
   [[nodiscard]] std::vector<Arrival> serve();
+  // The same, but those who are let in wait in here for the next serve(): for an owner who does not know yet what to do
+  // with them, and keeps strangers from piling up meanwhile. Nothing announces those who wait: call serve() before the
+  // next wait that is for them.
+  void keep_door();
 
  private:
   struct Pending;
+  struct Proved {
+    ipc::Fd fd;
+    std::string address;
+  };
   using Time = std::chrono::steady_clock::time_point;
 
   [[nodiscard]] bool full() const;
   [[nodiscard]] std::vector<Pending>::const_iterator first_to_go() const;
   [[nodiscard]] Time opens_at() const;
-  void accept_new(Time now, std::vector<Arrival>& arrived);
+  void accept_new(Time now);
   void drop_first_to_go(const std::string& why);
   void out_of_descriptors(Time now);
-  // False when this connection is no longer pending: arrived, handed over or dropped.
-  bool advance(Pending& one, Time now, std::vector<Arrival>& arrived);
+  // False when this connection is no longer pending: let in, handed over or dropped.
+  bool advance(Pending& one, Time now);
   bool read_first_bytes(Pending& one);
   bool drop(const Pending& one, const std::string& why) const;
+  void log(const std::string& peer, const std::string& why) const;
 
   JobKey key_;
   Options options_;
   ipc::Fd listener_;
   std::uint16_t port_ = 0;
   std::vector<Pending> pending_;  // oldest first
+  std::vector<Proved> proved_;    // have not been handed out
   Time paused_until_{};           // out of descriptors: accepts nobody until then
 };
 

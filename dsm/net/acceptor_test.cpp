@@ -183,7 +183,9 @@ TEST(Acceptor, StrangersDoNotStallOthers) {
 }
 
 TEST(Acceptor, FiveHundredConnectionsAtOnceAreBoundedAndAClientGetsIn) {
-  Door door;
+  Acceptor::Options options;
+  options.pending = 128;
+  Door door(options);
   std::vector<ipc::Fd> strangers;
   for (int i = 0; i < 500; ++i) strangers.push_back(door.stranger());
   auto client = door.client();
@@ -198,6 +200,47 @@ TEST(Acceptor, FiveHundredConnectionsAtOnceAreBoundedAndAClientGetsIn) {
   expect_talk(channel, door.arrivals[0].channel);
   EXPECT_LE(most, 128u + 1u);
   EXPECT_GE(door.logged("made room for a newer connection"), 500u - 128u);
+}
+
+// There was room for 128. Among 500 at each port, a rank waited for seconds at every door, a dozen times, and the job gave
+// up before its mesh stood.
+TEST(Acceptor, HundredsOfHalfHandshakesDoNotKeepAClientWaiting) {
+  Door door;
+  std::vector<ipc::Fd> strangers;
+  const std::string hello = Handshake(Handshake::Role::client, door.key).take_output();
+  for (int i = 0; i < 400; ++i) {
+    strangers.push_back(door.stranger());
+    if (i % 2 == 0) write_text(strangers.back().get(), hello);
+  }
+  for (std::size_t i = 1; i <= 13; ++i) {
+    auto client = door.client();
+    ASSERT_TRUE(door.serve_until([&] { return door.arrivals.size() == i; }));
+    static_cast<void>(client.get());
+  }
+  EXPECT_EQ(door.log, std::vector<std::string>());  // nobody had to make room
+}
+
+TEST(Acceptor, WhoComesWhileTheDoorIsOnlyKeptIsHandedOutLater) {
+  Door door;
+  const ipc::Fd stranger = door.stranger();
+  write_text(stranger.get(), "GET ");
+  auto client = door.client();
+  for (const Deadline end = soon(); client.wait_for(milliseconds(1)) != std::future_status::ready;) {
+    ASSERT_LT(std::chrono::steady_clock::now(), end);
+    door.acceptor->keep_door();
+  }
+  Channel channel = client.get();
+  ASSERT_EQ(channel.send(bytes_frame(5), nullptr), Io::done);
+  for (const Deadline end = soon(); door.arrivals.empty();) {  // the proof may still be on its way
+    ASSERT_LT(std::chrono::steady_clock::now(), end);
+    door.acceptor->keep_door();
+    door.arrivals = door.acceptor->serve();
+  }
+  EXPECT_EQ(door.logged(": wrong first bytes"), 1u);
+  FrameHeader header;
+  ASSERT_EQ(door.arrivals[0].channel.receive_header(header), Io::done);
+  EXPECT_EQ(header.a, 5u);
+  EXPECT_TRUE(door.acceptor->serve().empty());
 }
 
 TEST(Acceptor, HandsOverWhoDoesNotSpeakTheKeyedProtocol) {

@@ -64,7 +64,8 @@ Channel reach(const Job& job, const std::string& whom, const Peer& at, const cha
 
 // ---- rendezvous ----
 
-Welcome await_welcome(const Job& job, Channel& coordinator) {
+// The door is kept meanwhile: strangers may be many, and others may have their Welcome already.
+Welcome await_welcome(const Job& job, Channel& coordinator, Acceptor& acceptor) {
   constexpr const char* phase = "rendezvous";
   const auto fail = [&](const std::string& why) { throw std::runtime_error(me(job) + why + " (" + phase + ")"); };
   for (;;) {
@@ -84,10 +85,12 @@ Welcome await_welcome(const Job& job, Channel& coordinator) {
         fail("the job is smaller than this rank's number");
       return *welcome;
     }
-    const int left_ms = milliseconds_until(job.deadline);
-    if (left_ms == 0) throw_late(job, "not all ranks have joined", phase);
-    pollfd one{coordinator.fd(), POLLIN, 0};
-    if (::poll(&one, 1, left_ms) < 0 && errno != EINTR) ipc::throw_errno("poll");
+    if (milliseconds_until(job.deadline) == 0) throw_late(job, "not all ranks have joined", phase);
+    acceptor.keep_door();
+    std::vector<pollfd> set{{coordinator.fd(), POLLIN, 0}};
+    acceptor.add_to(set);
+    const int wait_ms = milliseconds_until(std::min(job.deadline, acceptor.next_deadline()));
+    if (::poll(set.data(), set.size(), wait_ms) < 0 && errno != EINTR) ipc::throw_errno("poll");
   }
 }
 
@@ -137,11 +140,17 @@ class Gatherer {
 
  private:
   void turn() {
+    // Before the first wait: who was let in while the Welcome was waited for is announced by no descriptor.
+    take_arrivals();
+    if (missing() < 0) return;
     std::vector<pollfd> set{{wake_.get(), POLLIN, 0}};
     acceptor_.add_to(set);
     for (const auto& channel : unnamed_) set.push_back({channel->fd(), POLLIN, 0});
     const int wait_ms = milliseconds_until(std::min(job_.deadline, acceptor_.next_deadline()));
     if (::poll(set.data(), set.size(), wait_ms) < 0 && errno != EINTR) ipc::throw_errno("poll");
+  }
+
+  void take_arrivals() {
     for (Acceptor::Arrival& arrival : acceptor_.serve()) {
       // They know the key, and yet: never more than the whole mesh could need.
       if (unnamed_.size() == most_unnamed_) unnamed_.erase(unnamed_.begin());
@@ -267,7 +276,7 @@ Mesh join(const JobKey& key, int rank, const std::string& coordinator_host, std:
   Acceptor acceptor(key, std::move(options));  // before Join is sent: whoever learns of this port can connect to it
   if (send(*mesh.coordinator, Join{rank, ::getpid(), acceptor.port(), Platform::here()}) != Io::done)
     throw std::runtime_error(me(job) + "the coordinator has closed the connection (rendezvous)");
-  mesh.welcome = await_welcome(job, *mesh.coordinator);
+  mesh.welcome = await_welcome(job, *mesh.coordinator, acceptor);
   acceptor.set_max_body(mesh.welcome.page_size);
   build(job, acceptor, mesh);
   return mesh;

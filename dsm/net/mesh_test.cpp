@@ -251,6 +251,22 @@ TEST(Mesh, StrangersOnEveryPortDoNotHinder) {
   expect_full_mesh(meshes, 2);
 }
 
+// They lay in the kernel's queue until the last rank had joined; 1024 of them, and it took no rank any more.
+TEST(Mesh, StrangersAreTurnedAwayWhileOthersAreWaitedFor) {
+  int turned_away = 0;
+  Coordinator coordinator(2, 1, [&](const std::vector<std::uint16_t>& ports) {
+    for (std::size_t i = 1; i < ports.size(); ++i) {
+      const ipc::Fd stranger = ipc::connect_tcp("127.0.0.1", ports[i], wait_ms);
+      write_text(stranger.get(), "GET ");
+      char byte = 0;
+      if (wait_for(stranger.get(), POLLIN) && ::recv(stranger.get(), &byte, 1, 0) == 0) ++turned_away;
+    }
+  });
+  auto meshes = join_all(coordinator, 2);
+  EXPECT_EQ(turned_away, 2);
+  expect_full_mesh(meshes, 1);
+}
+
 // ---- ranks that misbehave: joined by hand ----
 
 struct HandMade {
@@ -287,6 +303,23 @@ std::string why_not(std::future<Mesh>& joining) {
     return error.what();
   }
   return "joined";
+}
+
+// Nobody looked for it before the next connection came; after the last one none did, and the job stood still for a minute.
+TEST(Mesh, ARankThatWasLetInWhileTheWelcomeWasWaitedForWasForgotten) {
+  for (int round = 0; round < 20; ++round) {
+    std::vector<Channel> lanes;
+    Coordinator coordinator(2, 1, [&](const std::vector<std::uint16_t>& ports) {
+      for (const std::uint64_t lane : {0, 1}) lanes.push_back(call(coordinator, {"127.0.0.1", ports[1]}, 1, lane));
+    });
+    auto joining = std::async(std::launch::async, [&] { return coordinator.join(0); });
+    HandMade other(coordinator, 1);
+    std::vector<Acceptor::Arrival> arrived;
+    while (joining.wait_for(milliseconds(1)) != std::future_status::ready) {
+      for (auto& arrival : other.door.serve()) arrived.push_back(std::move(arrival));
+    }
+    ASSERT_NO_THROW(static_cast<void>(joining.get())) << "round " << round;
+  }
 }
 
 TEST(Mesh, FalseAndDuplicateLanesAreRefused) {
