@@ -46,5 +46,11 @@ SOURCES += dsm/tests/fuzz/driver.cpp
 $(BIN)/fuzzer: $(call objects,$(fuzz_sources) dsm/tests/fuzz/driver.cpp) $(call archives,$(fuzz_stands_on)) dsm/tests/module.mk
 $(BIN)/fuzzer: LDLIBS_ := -lsodium -lfmt
 
+# Those who have no key, at every port of a running job.
+strangers := $(patsubst %,dsm/tests/%.cpp,strangers strangers_proxy strangers_job)
+strangers_stand_on := testbench net core ipc06 ipc04 ipc03 ipc02 ipc01
+$(eval $(call test,strangers_test,dsm/tests/strangers_test.cpp $(strangers),$(strangers_stand_on),-lsodium -lfmt,dsmexec dsm_stress))
+$(eval $(call test_long,strangers_long_test,dsm/tests/strangers_long_test.cpp $(strangers),$(strangers_stand_on),-lsodium -lfmt,dsmexec dsm_stress jacobi))
+
 # A Slurm cluster of its own, made by slurm.sh.
 $(eval $(call test,slurm_test,dsm/tests/slurm_test.cpp,testbench ipc04,,dsmexec demo))
