@@ -50,7 +50,10 @@ wait_for() { # WHAT CONDITION...: not longer than all that was started lives
   done
 }
 
-# ---- processes that outlive this one. In $D/NAME.pid: pid and start time, which no later process of that pid has -----
+# ---- processes that outlive this one ----------------------------------------------------------------------------------
+
+# Whoever calls record() sees the machine's /proc still, and has the machine's pid.
+source "$(dirname "$self")/processes.sh"
 
 # All of them share the lock on $D/dsm_hosts.lock, by descriptor 9, until they end. They get neither the caller's
 # environment nor its ignored signals.
@@ -59,20 +62,6 @@ start() {
   env -i --default-signal PATH="$PATH" DSM_HOSTS_DIR="$D" "$@" </dev/null >>"$D/log" 2>&1 &
   started=$((started + 1))
 }
-record() { # NAME: that is the present process. /proc is still the machine's, and so is the pid.
-  local stat fields
-  read -r stat </proc/self/stat
-  read -ra fields <<<"${stat##*) }" # from the third on: proc(5)
-  echo "${stat%% *} ${fields[19]}" >"$D/$1.pid"
-}
-pid_of() { # NAME: prints its pid, if it lives
-  local pid start stat fields
-  { read -r pid start <"$D/$1.pid" && read -r stat <"/proc/$pid/stat"; } 2>/dev/null || return 1
-  read -ra fields <<<"${stat##*) }"
-  [ "${fields[19]}" = "$start" ] && [[ ${fields[0]} != [ZX] ]] && echo "$pid"
-}
-lives() { pid_of "$1" >/dev/null; }
-ended() { ! lives "$1"; }
 end() { # NAME
   local pid
   if pid=$(pid_of "$1") && ! kill -KILL "$pid" 2>/dev/null; then return 0; fi # it has just ended by itself

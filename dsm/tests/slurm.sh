@@ -29,22 +29,8 @@ wait_for() { # WHAT CONDITION...
   done
 }
 
-# ---- the cluster as one process. In $D/cluster.pid: pid and start time, which no later process of that pid has -----
-
-record() { # the present process
-  local stat fields
-  read -r stat </proc/self/stat
-  read -ra fields <<<"${stat##*) }" # from the third on: proc(5)
-  echo "${stat%% *} ${fields[19]}" >"$D/$1.pid"
-}
-pid_of() { # NAME: prints its pid, if it lives
-  local pid start stat fields
-  { read -r pid start <"$D/$1.pid" && read -r stat <"/proc/$pid/stat"; } 2>/dev/null || return 1
-  read -ra fields <<<"${stat##*) }"
-  [ "${fields[19]}" = "$start" ] && [[ ${fields[0]} != [ZX] ]] && echo "$pid"
-}
-lives() { pid_of "$1" >/dev/null; }
-ended() { ! lives "$1"; }
+# The cluster as one process: "cluster".
+source "$(dirname "$self")/processes.sh"
 
 # ---- up --------------------------------------------------------------------------------------------------------------
 
