@@ -18,8 +18,8 @@
 
 // Why building the mesh cannot deadlock: every rank has two threads meanwhile. The gatherer waits only in poll(2), for
 // whatever comes, and so serves every connection within a bounded time. The thread that called join() connects to one
-// rank after another, and each of those calls waits only for the other rank's kernel (TCP) and gatherer (handshake).
-// Gatherers wait for no particular rank, so no circle of ranks can wait for each other; and both have the deadline.
+// rank after another, and each of those calls waits only for the other rank's kernel (TCP) and for who keeps its door:
+// the gatherer, or await_welcome() before. They keep it whoever is missing: no circle can form. All have the deadline.
 //
 // Why the two need no lock: links is laid out before the gatherer starts; the gatherer fills the service lanes of higher
 // ranks and all `answers`, the other thread those of lower ranks and all `calls`. Nobody looks at what the gatherer
