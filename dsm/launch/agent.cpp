@@ -111,12 +111,7 @@ void Agent::handle(const Link::Frame& frame) {
   if (frame.header.kind == static_cast<std::uint8_t>(net::FrameKind::bytes)) {
     if (frame.header.op == static_cast<std::uint8_t>(Bytes::program)) return take_program(frame.body);
     if (frame.header.op != static_cast<std::uint8_t>(Bytes::input)) return;
-    if (input_) {
-      input_waiting_.append(frame.body);
-    } else {
-      link_.send(InputTaken{frame.body.size()});
-    }
-    return;
+    return feed_.put(frame.body);
   }
   std::string why;
   const auto message = parse_message(frame.body, why);
@@ -186,7 +181,8 @@ void Agent::start_ranks() {
 pid_t Agent::start_rank(const Start& start, int rank, const std::vector<std::string>& environment) {
   ipc::Pipe out = ipc::make_pipe(), err = ipc::make_pipe(), in;
   const ipc::Fd key = key_pipe(start.key);
-  if (rank == start.stdin_rank) {
+  const bool reads = std::find(start.readers.begin(), start.readers.end(), rank) != start.readers.end();
+  if (reads) {
     in = ipc::make_pipe();
   } else {
     in.read = ipc::Fd(ipc::check(::open("/dev/null", O_RDONLY | O_CLOEXEC), "open /dev/null"));
@@ -205,9 +201,9 @@ pid_t Agent::start_rank(const Start& start, int rank, const std::vector<std::str
   const pid_t pid = ipc::spawn(options);
   lines_.add(std::move(out.read), token_of(rank, Stream::out));
   lines_.add(std::move(err.read), token_of(rank, Stream::err));
-  if (rank == start.stdin_rank) {
-    input_ = std::move(in.write);
-    ipc::check(::fcntl(input_.get(), F_SETFL, O_NONBLOCK), "fcntl F_SETFL");
+  if (reads) {
+    feed_.add(std::move(in.write));
+    fed_ = true;
   }
   return pid;
 }
@@ -231,7 +227,7 @@ void Agent::on(const KillAll&) {
   killing_ = true;
 }
 
-void Agent::on(const InputEnd&) { input_ended_ = true; }
+void Agent::on(const InputEnd&) { feed_.end(); }
 
 void Agent::on(const Watch& watch) {
   // Why a segment cannot be attached is no matter for the job: its rank is then shown without figures.
@@ -327,20 +323,13 @@ void Agent::show_prompts() {
 }
 
 void Agent::write_input() {
-  while (input_ && !input_waiting_.empty()) {
-    const ssize_t put = ::write(input_.get(), input_waiting_.data(), input_waiting_.size());
-    if (put > 0) {
-      input_waiting_.erase(0, static_cast<std::size_t>(put));
-      link_.send(InputTaken{static_cast<std::uint64_t>(put)});
-    } else if (errno == EAGAIN) {
-      return;
-    } else if (errno != EINTR) {  // EPIPE: it does not want any more
-      input_.reset();
-      input_waiting_.clear();
-      link_.send(InputClosed{});
-    }
+  if (!begun_) return;
+  feed_.write();
+  if (const std::uint64_t bytes = feed_.taken(); bytes > 0) link_.send(InputTaken{bytes});
+  if (fed_ && !feed_.wanted()) {
+    fed_ = false;
+    link_.send(InputClosed{});
   }
-  if (input_ended_) input_.reset();
 }
 
 // ---- the end
@@ -403,7 +392,7 @@ int Agent::run() {
     link_.add_to(set, true);
     set.push_back({signals_.fd(), POLLIN, 0});
     if (room()) lines_.add_to(set);
-    if (input_ && !input_waiting_.empty()) set.push_back({input_.get(), POLLOUT, 0});
+    feed_.add_to(set);
     if (::poll(set.data(), set.size(), done ? -1 : timeout_ms()) == -1 && errno != EINTR) ipc::throw_errno("poll");
 
     read_signals();

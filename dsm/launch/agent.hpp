@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "dsm/launch/control.hpp"
+#include "dsm/launch/feed.hpp"
 #include "dsm/telemetry/sampler.hpp"
 #include "ipc/line_mux.hpp"
 #include "ipc/signals.hpp"
@@ -93,9 +94,8 @@ class Agent {
   ipc::LineMux::Token batch_of_ = 0;
   bool prompts_ = false, showing_ = false;
   std::map<ipc::LineMux::Token, Held> held_;
-  ipc::Fd input_;  // write end of a rank's stdin
-  std::string input_waiting_;
-  bool input_ended_ = false;
+  Feed feed_;         // into the standard input of ranks
+  bool fed_ = false;  // some rank wants it, or dsmexec has not been told yet that none does
   Clock::time_point ended_at_{}, kill_at_{};
 };
 

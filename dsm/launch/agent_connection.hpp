@@ -80,10 +80,12 @@ class AgentConnection {
 
   // ---- what it has told ----
   int cores = 1;
-  std::string caller;          // the address by which its machine sees ours; empty: not known
-  telemetry::Snapshot seen;    // its last sample
-  std::uint64_t answered = 0;  // the id of what it answered
-  bool ordered = false;        // Start has been sent
+  std::string caller;                 // the address by which its machine sees ours; empty: not known
+  telemetry::Snapshot seen;           // its last sample
+  std::uint64_t answered = 0;         // the id of what it answered
+  bool ordered = false;               // Start has been sent
+  bool reads_input = false;           // its ranks, or some of them
+  std::uint64_t input_under_way = 0;  // bytes that they have not taken
 
  private:
   enum class Greeting : std::uint8_t { none, sending, heard };

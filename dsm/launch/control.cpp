@@ -123,7 +123,7 @@ json write(const Start& m) {
           {"lenient", m.lenient},
           {"environment", to_texts(m.environment)},
           {"key", to_hex(m.key)},
-          {"stdin_rank", m.stdin_rank},
+          {"readers", m.readers},
           {"prompts", m.prompts}};
 }
 json write(const PassSignal& m) { return {{"type", "signal"}, {"signo", m.signo}}; }
@@ -164,7 +164,7 @@ AgentMessage read_start(const json& m) {
   out.lenient = boolean(member(m, "lenient"));
   out.environment = list(member(m, "environment"), bytes);
   out.key = to_key(bytes(member(m, "key")));
-  out.stdin_rank = integer<int>(member(m, "stdin_rank"));
+  out.readers = list(member(m, "readers"), integer<int>);
   out.prompts = boolean(member(m, "prompts"));
   if (out.ranks.empty() || out.hosts.size() != out.ranks.size() || out.arguments.empty())
     throw Malformed("nothing to start");

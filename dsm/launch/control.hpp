@@ -39,8 +39,8 @@ struct Start {
   bool lenient = false;                // if there is no such folder, the agent's will do
   std::vector<std::string> environment;  // "NAME=value", for all ranks, beside what the agent inherits
   net::JobKey key{};
-  int stdin_rank = -1;   // gets the `input` bytes; -1: nobody
-  bool prompts = false;  // show unfinished lines after a while
+  std::vector<int> readers;  // of these ranks: they get the `input` bytes
+  bool prompts = false;      // show unfinished lines after a while
 };
 struct PassSignal {
   int signo = 0;
@@ -82,8 +82,8 @@ struct Exited {
 };  // status: as wait(2) has it; the rest: see job.hpp
 struct InputTaken {
   std::uint64_t bytes = 0;
-};                      // so much of the input is in the rank's pipe
-struct InputClosed {};  // the rank does not want any more
+};                      // so much of the input is in the pipes of all readers
+struct InputClosed {};  // no reader wants any more
 struct Done {
   int left = 0;
 };  // nothing runs any more, but for so many processes
@@ -91,7 +91,7 @@ struct Done {
 using AgentMessage = std::variant<Start, PassSignal, KillAll, InputEnd, Watch, Ask, Beat, Hello, NeedProgram, NoFolder,
                                   Started, NotStarted, Exited, InputTaken, InputClosed, Done>;
 
-inline constexpr std::uint32_t agent_version = 2;
+inline constexpr std::uint32_t agent_version = 3;
 inline constexpr std::chrono::milliseconds beat_period{1000};  // of agents on other machines
 // After which an agent on another machine counts as lost; and dsmexec, for an agent that came by srun, until it has said
 // what is to be started. (Later it may stand still, in a debugger or in the background, and its ranks go on.)

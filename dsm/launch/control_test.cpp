@@ -27,7 +27,7 @@ TEST(Control, EveryByteOfAnArgumentSurvives) {
   start.arguments = {"prog", "", all, "--", "\"\\\n"};
   start.environment = {"A=\xc3\xa4"};
   start.key = net::random_key();
-  start.stdin_rank = 0;
+  start.readers = {3};
   start.prompts = true;
   start.lenient = true;
   start.program_hash = "0a1b";
@@ -39,7 +39,7 @@ TEST(Control, EveryByteOfAnArgumentSurvives) {
   EXPECT_EQ(back.arguments, start.arguments);
   EXPECT_EQ(back.environment, start.environment);
   EXPECT_EQ(back.key, start.key);
-  EXPECT_EQ(back.stdin_rank, 0);
+  EXPECT_EQ(back.readers, start.readers);
   EXPECT_TRUE(back.prompts);
   EXPECT_TRUE(back.lenient);
   EXPECT_EQ(back.program_hash, "0a1b");

@@ -28,9 +28,16 @@ Input::Input(int fd) : fd_(fd), terminal_(::isatty(fd) == 1) {
 
 bool Input::in_foreground() const { return !terminal_ || ::tcgetpgrp(fd_) == ::getpgrp(); }
 
-void Input::add_to(std::vector<pollfd>& set, Time now) {
+std::size_t Input::room(const std::vector<Reader>& readers) const {
+  if (ended_ || readers.empty()) return 0;
+  std::uint64_t most = 0;
+  for (const Reader& reader : readers) most = std::max(most, *reader.under_way);
+  return most < input_window ? input_window - most : 0;
+}
+
+void Input::add_to(std::vector<pollfd>& set, const std::vector<Reader>& readers, Time now) {
   look_again_ = Time::max();
-  if (!wants()) return;
+  if (room(readers) == 0) return;
   if (in_foreground()) {
     set.push_back({fd_, POLLIN, 0});
   } else {
@@ -40,18 +47,21 @@ void Input::add_to(std::vector<pollfd>& set, Time now) {
 
 Input::Time Input::next_deadline() const { return look_again_; }
 
-void Input::serve(Link& link) {
-  if (!wants() || !in_foreground()) return;
+void Input::serve(const std::vector<Reader>& readers) {
+  const std::size_t most = room(readers);
+  if (most == 0 || !in_foreground()) return;
   pollfd ready{fd_, POLLIN, 0};
   if (::poll(&ready, 1, 0) != 1) return;
   std::array<char, 16384> buffer;
-  const ssize_t got = ::read(fd_, buffer.data(), std::min<std::size_t>(buffer.size(), input_window - under_way_));
+  const ssize_t got = ::read(fd_, buffer.data(), std::min(buffer.size(), most));
   if (got > 0) {
-    under_way_ += static_cast<std::uint64_t>(got);
-    link.send(Bytes::input, 0, 0, {buffer.data(), static_cast<std::size_t>(got)});
+    for (const Reader& reader : readers) {
+      *reader.under_way += static_cast<std::uint64_t>(got);
+      reader.link->send(Bytes::input, 0, 0, {buffer.data(), static_cast<std::size_t>(got)});
+    }
   } else if (got == 0 || (errno != EAGAIN && errno != EINTR && !(errno == EIO && !in_foreground()))) {
     ended_ = true;
-    link.send(InputEnd{});
+    for (const Reader& reader : readers) reader.link->send(InputEnd{});
   }
 }
 

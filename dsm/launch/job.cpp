@@ -24,7 +24,8 @@ std::string Job::who(int rank) const {
 }
 
 std::string Job::never_joined(int rank, const std::vector<int>& waiting) const {
-  return fmt::format("{} ended without dsm_init (exit code 0), and {} {} for it there", who(rank), rank_list(waiting),
+  return fmt::format("{} ended without dsm_init ({}), and {} {} for it there", who(rank),
+                     describe_status(*at(rank).status, at(rank).out_of_memory), rank_list(waiting),
                      waiting.size() == 1 ? "waits" : "wait");
 }
 
@@ -93,7 +94,7 @@ void Job::joined(int rank, Time now) {
     first_joined_rank_ = rank;
     join_by_ = now + config_.limits.join;
   }
-  if (failure_ || stopping_) return;
+  if (stopping_) return;
   const auto ended = ranks_that([](const Rank& r) { return r.status && !r.joined; });
   if (!ended.empty() && to_judge_.empty()) {
     fail({exit_trouble, ended[0], never_joined(ended[0], {rank})}, now);
@@ -168,6 +169,7 @@ void Job::interrupted(int signo, Time now) {
     return;
   }
   interrupted_by_ = signo;
+  if (failure_ && !stopping_) ended_by_ = fmt::format("ended by {}", signal_name(signo));
   stop(signo, now);
 }
 
@@ -177,9 +179,14 @@ void Job::trouble(std::string line, Time now) { fail({exit_trouble, -1, std::mov
 // ----------------------------------------------------------------------------------------------------------
 
 void Job::fail(Failure failure, Time now) {
-  if (failure_ || interrupted_by_ != 0 || timed_out_) return;  // only the first counts
-  failure_ = std::move(failure);
+  if (stopping_) return;
+  if (failure_) ended_by_ = failure.text;
+  note(std::move(failure));
   stop(SIGTERM, now);
+}
+
+void Job::note(Failure failure) {
+  if (!failure_) failure_ = std::move(failure);
 }
 
 void Job::stop(int signo, Time now) {
@@ -211,12 +218,15 @@ void Job::judge(Time now) {
 
 void Job::judge_exit(int rank, Time now) {
   const Rank& r = at(rank);
-  if (failure_ || stopping_) return;
+  if (stopping_) return;
   if (r.stopped) return;  // by an agent that was told to go itself: that it is lost is what counts, and comes next
   if (r.secondary && failed(r)) return;  // the suspicion that it raised has its own deadline
   const int code = code_of(*r.status);
   if (code != 0) {
-    fail({code, rank, fmt::format("{} failed: {}", who(rank), describe_status(*r.status, r.out_of_memory))}, now);
+    Failure failure{code, rank, fmt::format("{} failed: {}", who(rank), describe_status(*r.status, r.out_of_memory))};
+    const bool needed = r.joined || waiting_to_join();
+    if (config_.keep_going && !needed) return note(std::move(failure));
+    fail(std::move(failure), now);
   } else if (r.joined && !r.finalized) {
     fail({exit_trouble, rank, fmt::format("{} left without dsm_finalize (exit code 0)", who(rank))}, now);
   } else if (!r.joined && waiting_to_join()) {
@@ -225,7 +235,7 @@ void Job::judge_exit(int rank, Time now) {
 }
 
 void Job::suspect(Suspicion suspicion) {
-  if (failure_ || stopping_) return;
+  if (stopping_) return;
   const auto same = [&](const Suspicion& s) { return s.suspect == suspicion.suspect && s.kind == suspicion.kind; };
   if (std::none_of(suspicions_.begin(), suspicions_.end(), same)) suspicions_.push_back(suspicion);
 }
@@ -277,9 +287,8 @@ void Job::check_phases(Time now) {
   const auto past = [now](const std::optional<Time>& deadline) { return deadline && now >= *deadline; };
   const Limits& limits = config_.limits;
   if (past(timeout_at_)) {
-    timeout_at_.reset();
+    timed_out_ = true;
     fail({exit_timeout, -1, fmt::format("timeout after {}", seconds(*config_.timeout))}, now);
-    timed_out_ = failure_ && failure_->code == exit_timeout;
   } else if (past(start_by_)) {
     const auto late = ranks_that([](const Rank& r) { return !r.started; });
     fail({exit_trouble, -1,
@@ -372,8 +381,9 @@ std::vector<std::string> Job::summary() const {
   const bool first_has_ended = first >= 0 && at(first).status && !at(first).stopped;
   std::string text = failure_ ? failure_->text : fmt::format("ended by {}", signal_name(interrupted_by_));
   const auto stopped = ranks_that([](const Rank& r) { return r.status && r.stopped; });
-  if (!stopped.empty()) text += fmt::format("; dsmexec stopped {}", rank_list(stopped));
-  lines.push_back(std::move(text));
+  const std::string by_us = stopped.empty() ? "" : fmt::format("; dsmexec stopped {}", rank_list(stopped));
+  lines.push_back(ended_by_.empty() ? text + by_us : std::move(text));
+  if (!ended_by_.empty()) lines.push_back(ended_by_ + by_us);
   constexpr std::size_t most = 8;
   std::size_t more = 0;
   for (std::size_t i = 0; i < ranks_.size(); ++i) {

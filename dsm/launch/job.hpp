@@ -46,6 +46,9 @@ class Job {
     std::vector<bool> elsewhere{};  // by rank: on another machine, where nobody has looked for the program; empty: none
     int agents = 1;                 // which will each be done, or lost, in the end
     std::optional<milliseconds> timeout;
+    // A rank that fails does not end the job, as long as no other can wait for it: that is, if it had not joined, and none
+    // of the others is in dsm_init.
+    bool keep_going = false;
     Limits limits{};
   };
   struct Command {
@@ -116,6 +119,7 @@ class Job {
   template <class Test>
   [[nodiscard]] std::vector<int> ranks_that(Test test) const;
   void fail(Failure failure, Time now);
+  void note(Failure failure);  // only the first counts
   void stop(int signo, Time now);
   void judge(Time now);
   void judge_exit(int rank, Time now);
@@ -130,6 +134,7 @@ class Job {
   std::vector<Suspicion> suspicions_;
   std::vector<Command> commands_;
   std::optional<Failure> failure_;
+  std::string ended_by_;  // why the job was ended, if that is not the first failure
   std::optional<Time> timeout_at_, start_by_, first_join_, join_by_, mesh_by_, finalize_by_, term_at_, kill_at_,
       gone_by_;
   int first_joined_rank_ = -1;

@@ -1,62 +1,14 @@
 #include "dsm/launch/job.hpp"
 
-#include <gtest/gtest.h>
-#include <signal.h>
-#include <sys/wait.h>
+#include "dsm/launch/job_scene.hpp"
 
 namespace dsm::launch {
 namespace {
 
-using Phase = net::Report::Phase;
-
-constexpr int exit_status(int code) { return code << 8; }  // as wait(2) has it
-constexpr int death_by(int signo) { return signo; }
-
-// A job of `n` ranks on hosts a, b, c ..., all started, and a clock that the test moves.
-struct Scene {
-  explicit Scene(int n, std::optional<milliseconds> timeout = std::nullopt) : ranks(n), job(config(n, timeout), now) {
-    for (int rank = 0; rank < n; ++rank) job.started(rank, 100 + rank);
-  }
-  static Job::Config config(int n, std::optional<milliseconds> timeout) {
-    Job::Config out;
-    for (int rank = 0; rank < n; ++rank) out.hosts.emplace_back(1, static_cast<char>('a' + rank));
-    out.program = "prog";
-    out.timeout = timeout;
-    return out;
-  }
-  void after(int ms) {
-    now += milliseconds(ms);
-    job.tick(now);
-  }
-  void all_join() {
-    for (int rank = 0; rank < ranks; ++rank) job.joined(rank, now);
-    job.welcomed(now);
-    for (int rank = 0; rank < ranks; ++rank) job.reported(rank, {Phase::running, 0}, now);
-  }
-  void exit(int rank, int status, bool stopped = false, bool out_of_memory = false) {
-    job.exited(rank, status, stopped, out_of_memory, now);
-  }
-  // What a rank that joined does at its end: its connection ends too.
-  void exit_and_close(int rank, int status, bool stopped = false) {
-    job.channel_ended(rank, now);
-    exit(rank, status, stopped);
-  }
-  std::string commands() {
-    std::string out;
-    for (const auto& c : job.take_commands()) {
-      out += (out.empty() ? "" : " ") + (c.kind == Job::Command::Kind::kill ? "kill" : signal_name(c.signo));
-    }
-    return out;
-  }
-  [[nodiscard]] std::string first_line() const {
-    const auto lines = job.summary();
-    return lines.empty() ? "" : lines[0];
-  }
-
-  Time now = Time{} + std::chrono::hours(1);
-  int ranks;
-  Job job;
-};
+using testing::death_by;
+using testing::exit_status;
+using testing::Phase;
+using testing::Scene;
 
 TEST(Job, AllRanksEndWell) {
   Scene s(2);

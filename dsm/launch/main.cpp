@@ -94,6 +94,12 @@ Runner::Plan make_plan(Options options) {
   if (here && !options.wdir.empty() && !is_folder(options.wdir)) {
     throw Refused{exit_trouble, fmt::format("--wdir {}: there is no such folder", options.wdir)};
   }
+  if (options.input >= static_cast<int>(plan.hosts.size())) {
+    throw Refused{
+        exit_trouble,
+        fmt::format("--stdin {}: the job has {}", options.input,
+                    plan.hosts.size() == 1 ? "one rank, 0" : fmt::format("ranks 0 to {}", plan.hosts.size() - 1))};
+  }
   plan.spin_us = forced_spin();
   const char* path = std::getenv("PATH");
   const Program program =

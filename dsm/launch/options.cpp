@@ -30,6 +30,7 @@ po::options_description visible_options() {
   add("output", po::value<std::string>()->value_name("tag|plain|DIR"),
       "tag each line with its rank, or not, or write a file for each rank and stream into DIR (default: tag)");
   add("wdir", po::value<std::string>()->value_name("DIR"), "start the ranks in DIR");
+  add("keep-going", "let the other ranks go on when one fails");
   add("open-rendezvous", "let any program exchange data on the rendezvous port, without the job's key");
   add("verbose,v", "say what happens, and who knocks without a key");
   add("help,h", "this text");
@@ -57,6 +58,9 @@ po::options_description further_options() {
   add("iface", po::value<std::string>()->value_name("ADDRESS"),
       "the address of this machine that other machines are to connect to (default: the one from which ssh or srun came "
       "to them)");
+  add("timestamp", "put the time of day in front of each line of the ranks' output");
+  add("stdin", po::value<std::string>()->value_name("RANK|all|none"),
+      "who reads dsmexec's standard input; the others see its end at once (default: 0)");
   add("pager", po::value<std::string>()->value_name("sigsegv|uffd"),
       "how a rank notices that a page is not here: by SIGSEGV, which works everywhere (the default); or by "
       "userfaultfd, with which system calls may use pages that are elsewhere, and which needs Linux 6.4 and privilege "
@@ -100,6 +104,17 @@ std::chrono::milliseconds parse_timeout(const std::string& text) {
     throw UsageError(fmt::format("--timeout {}: a number of seconds greater than 0 is needed{}", text, hint));
   }
   return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
+}
+
+int parse_input(const std::string& text) {
+  if (text == "all") return Options::everybody;
+  if (text == "none") return Options::nobody;
+  int rank = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), rank);
+  if (error != std::errc() || end != text.data() + text.size() || rank < 0) {
+    throw UsageError(fmt::format("--stdin {}: a rank, all or none is needed{}", text, hint));
+  }
+  return rank;
 }
 
 // "NAME=value", or "NAME" for the value that it has here; one that is not set here is left out.
@@ -189,47 +204,76 @@ std::uint32_t parse_page_size(std::string_view text) {
   return static_cast<std::uint32_t>(bytes);
 }
 
-Options parse_options(const std::vector<std::string>& arguments) {
-  std::vector<std::string> positionals;
-  const po::variables_map values = parse(arguments, positionals);
-  Options out;
-  out.help = values.count("help") != 0;
-  out.help_all = values.count("help-all") != 0;
-  out.version = values.count("version") != 0;
-  if (out.help || out.help_all || out.version) return out;
+namespace {
 
-  const auto text = [&values](const char* name) -> const std::string* {
-    return values.count(name) != 0 ? &values[name].as<std::string>() : nullptr;
-  };
-  if (const auto* ranks = text("ranks")) out.ranks = parse_ranks(*ranks);
-  if (const auto* protocol = text("protocol"); protocol != nullptr && !core::parse(*protocol, out.protocol)) {
-    throw UsageError(fmt::format("--protocol {}: msi or migrate is needed{}", *protocol, hint));
+using Values = po::variables_map;
+
+const std::string* text(const Values& values, const char* name) {
+  return values.count(name) != 0 ? &values[name].as<std::string>() : nullptr;
+}
+
+// One of a few names; `parse` knows them.
+template <class Kind, class Parse>
+void choose(const Values& values, const char* name, const char* which, Kind& out, const Parse& parse) {
+  const std::string* const given = text(values, name);
+  if (given != nullptr && !parse(*given, out)) {
+    throw UsageError(fmt::format("--{} {}: {} is needed{}", name, *given, which, hint));
   }
-  if (const auto* kind = text("pager"); kind != nullptr && !pager::parse(*kind, out.pager)) {
-    throw UsageError(fmt::format("--pager {}: sigsegv or uffd is needed{}", *kind, hint));
-  }
-  if (const auto* home = text("home"); home != nullptr && !core::parse(*home, out.placement)) {
-    throw UsageError(fmt::format("--home {}: cyclic, block or first-touch is needed{}", *home, hint));
-  }
-  if (const auto* page_size = text("page-size")) out.page_size = parse_page_size(*page_size);
-  if (const auto* size = text("size")) out.size = parse_size(*size, out.page_size);
-  if (const auto* timeout = text("timeout")) out.timeout = parse_timeout(*timeout);
-  if (const auto* output = text("output")) out.output = *output;
-  if (const auto* wdir = text("wdir")) out.wdir = *wdir;
-  if (const auto* name = text("launcher"); name != nullptr && !parse(*name, out.launcher)) {
-    throw UsageError(fmt::format("--launcher {}: auto, local, ssh or slurm is needed{}", *name, hint));
-  }
-  if (const auto* command = text("ssh")) out.ssh = parse_command(*command);
+}
+
+// What the ranks share.
+void read_region(const Values& values, Options& out) {
+  choose(values, "protocol", "msi or migrate", out.protocol,
+         [](const std::string& name, core::Protocol& to) { return core::parse(name, to); });
+  choose(values, "pager", "sigsegv or uffd", out.pager,
+         [](const std::string& name, pager::Kind& to) { return pager::parse(name, to); });
+  choose(values, "home", "cyclic, block or first-touch", out.placement,
+         [](const std::string& name, core::Placement& to) { return core::parse(name, to); });
+  if (const auto* page_size = text(values, "page-size")) out.page_size = parse_page_size(*page_size);
+  if (const auto* size = text(values, "size")) out.size = parse_size(*size, out.page_size);
+}
+
+// How they come to their machines.
+void read_launch(const Values& values, Options& out) {
+  choose(values, "launcher", "auto, local, ssh or slurm", out.launcher,
+         [](const std::string& name, Launcher& to) { return parse(name, to); });
+  if (const auto* command = text(values, "ssh")) out.ssh = parse_command(*command);
   if (values.count("export") != 0) {
     for (const std::string& each : values["export"].as<std::vector<std::string>>()) {
       if (auto variable = exported(each)) out.exported.push_back(std::move(*variable));
     }
   }
-  if (const auto* address = text("iface")) out.interface = *address;
+  if (const auto* address = text(values, "iface")) out.interface = *address;
+  if (const auto* wdir = text(values, "wdir")) out.wdir = *wdir;
   out.send = values.count("send") != 0;
-  if (out.output.empty()) throw UsageError(fmt::format("--output needs tag, plain or the name of a folder{}", hint));
   out.open_rendezvous = values.count("open-rendezvous") != 0;
+}
+
+// What becomes of what they read and write, and of the job when something happens.
+void read_run(const Values& values, Options& out) {
+  if (const auto* ranks = text(values, "ranks")) out.ranks = parse_ranks(*ranks);
+  if (const auto* timeout = text(values, "timeout")) out.timeout = parse_timeout(*timeout);
+  if (const auto* output = text(values, "output")) out.output = *output;
+  if (const auto* reader = text(values, "stdin")) out.input = parse_input(*reader);
+  if (out.output.empty()) throw UsageError(fmt::format("--output needs tag, plain or the name of a folder{}", hint));
+  out.timestamp = values.count("timestamp") != 0;
+  out.keep_going = values.count("keep-going") != 0;
   out.verbose = values.count("verbose") != 0;
+}
+
+}  // namespace
+
+Options parse_options(const std::vector<std::string>& arguments) {
+  std::vector<std::string> positionals;
+  const Values values = parse(arguments, positionals);
+  Options out;
+  out.help = values.count("help") != 0;
+  out.help_all = values.count("help-all") != 0;
+  out.version = values.count("version") != 0;
+  if (out.help || out.help_all || out.version) return out;
+  read_region(values, out);
+  read_launch(values, out);
+  read_run(values, out);
   if (positionals.empty()) throw UsageError(fmt::format("no machine_file and no program are given{}", hint));
   if (positionals.size() == 1)
     throw UsageError(fmt::format("no program is given after machine_file '{}'{}", positionals[0], hint));

@@ -32,12 +32,16 @@ struct Options {
   std::uint32_t page_size = 4096;                      // bytes; a power of two
   std::optional<std::chrono::milliseconds> timeout{};  // for the whole job
   std::string output = "tag";                          // "tag", "plain", or a folder
-  std::string wdir{};                                  // empty: where dsmexec was called
-  Launcher launcher = Launcher::automatic;             // for machine_file "-": slurm, unless another is given
-  std::vector<std::string> ssh{"ssh"};                 // the command that reaches other machines, and its options
-  std::vector<std::string> exported{};                 // "NAME=value": for all ranks
-  std::string interface {};  // the address that other machines shall connect to; empty: as they see us
-  bool send = false;         // copy the program to machines that do not have it
+  bool timestamp = false;                              // in front of each line
+  static constexpr int everybody = -1, nobody = -2;
+  int input = 0;  // the rank that reads dsmexec's standard input; or everybody, or nobody
+  bool keep_going = false;
+  std::string wdir{};                       // empty: where dsmexec was called
+  Launcher launcher = Launcher::automatic;  // for machine_file "-": slurm, unless another is given
+  std::vector<std::string> ssh{"ssh"};      // the command that reaches other machines, and its options
+  std::vector<std::string> exported{};      // "NAME=value": for all ranks
+  std::string interface {};                 // the address that other machines shall connect to; empty: as they see us
+  bool send = false;                        // copy the program to machines that do not have it
   bool open_rendezvous = false;
   bool verbose = false;
   std::string machine_file{};

@@ -49,6 +49,24 @@ TEST(Options, ValuesMayLookLikeAnything) {
   EXPECT_EQ(parse_options({"--pager", "uffd", "hosts", "prog"}).pager, pager::Kind::uffd);
 }
 
+TEST(Options, WhoReadsStandardInput) {
+  EXPECT_EQ(parse_options({"hosts", "prog"}).input, 0);
+  EXPECT_EQ(parse_options({"--stdin", "3", "hosts", "prog"}).input, 3);
+  EXPECT_EQ(parse_options({"--stdin", "all", "hosts", "prog"}).input, Options::everybody);
+  EXPECT_EQ(parse_options({"--stdin=none", "hosts", "prog"}).input, Options::nobody);
+  for (const char* text : {"-1", "2x", "some"}) {
+    EXPECT_EQ(refusal({std::string("--stdin=") + text, "hosts", "prog"}),
+              std::string("--stdin ") + text + ": a rank, all or none is needed (see dsmexec --help)");
+  }
+}
+
+TEST(Options, WhatIsOnOnlyWhenItIsSaid) {
+  const Options off = parse_options({"hosts", "prog"});
+  EXPECT_FALSE(off.keep_going || off.timestamp);
+  const Options on = parse_options({"--keep-going", "--timestamp", "hosts", "prog"});
+  EXPECT_TRUE(on.keep_going && on.timestamp);
+}
+
 TEST(Options, Defaults) {
   const Options options = parse_options({"hosts", "prog"});
   EXPECT_EQ(options.ranks, 0);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -113,17 +114,34 @@ Output::Output(Config config)
       const std::string path = fmt::format("{}/rank-{}.{}", config_.mode, rank, name);
       files_.emplace_back(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
       if (!files_.back()) ipc::throw_errno("open " + path);
+      within_line_.push_back(false);
     }
   }
 }
 
 bool Output::to_file(int key, std::string_view text) {
   if (files_.empty()) return false;
+  if (!config_.time) {
+    write_file(key, text);
+    return true;
+  }
+  std::string stamped;
+  while (!text.empty()) {
+    if (!within_line_[static_cast<std::size_t>(key)]) stamped += config_.time();
+    const std::size_t size = std::min(text.find('\n'), text.size() - 1) + 1;
+    stamped += text.substr(0, size);
+    within_line_[static_cast<std::size_t>(key)] = text[size - 1] != '\n';
+    text.remove_prefix(size);
+  }
+  write_file(key, stamped);
+  return true;
+}
+
+void Output::write_file(int key, std::string_view text) {
   const int file = files_[static_cast<std::size_t>(key)].get();
   if (file_trouble_.empty() && ipc::write_full(file, text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
     file_trouble_ = fmt::format("cannot write into {}: {}", config_.mode, std::strerror(errno));
   }
-  return true;
 }
 
 // Leaves the sink where text of the stream `key` may follow: after its own unfinished line, or at the start of a tagged
@@ -132,6 +150,7 @@ void Output::begin_line(Sink& sink, int key) {
   if (sink.open == key) return;
   if (sink.open != -1) sink.writer->put("\n");
   sink.open = -1;
+  if (config_.time) sink.writer->put(config_.time());
   sink.writer->put(tags_[static_cast<std::size_t>(key)]);
 }
 
@@ -205,6 +224,14 @@ std::string Output::trouble() const {
   if (out_.error() != 0) return fmt::format("cannot write standard output: {}", std::strerror(out_.error()));
   if (err_.error() != 0) return fmt::format("cannot write standard error: {}", std::strerror(err_.error()));
   return {};
+}
+
+std::string time_of_day() {
+  timespec now{};
+  tm parts{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  ::localtime_r(&now.tv_sec, &parts);
+  return fmt::format("{:02}:{:02}:{:02}.{:03} ", parts.tm_hour, parts.tm_min, parts.tm_sec, now.tv_nsec / 1'000'000);
 }
 
 }  // namespace dsm::launch

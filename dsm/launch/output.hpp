@@ -9,6 +9,7 @@
 #include <poll.h>
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <string_view>
@@ -50,9 +51,10 @@ class Writer {
 class Output {
  public:
   struct Config {
-    std::string mode = "tag";        // "tag", "plain", or a folder that exists
-    std::vector<std::string> hosts;  // by rank
-    int out = 1, err = 2;            // descriptors
+    std::string mode = "tag";             // "tag", "plain", or a folder that exists
+    std::vector<std::string> hosts;       // by rank
+    int out = 1, err = 2;                 // descriptors
+    std::function<std::string()> time{};  // put in front of each line of a rank; empty: nothing is
   };
   explicit Output(Config config);  // throws std::system_error if a file cannot be made
 
@@ -86,6 +88,7 @@ class Output {
   [[nodiscard]] Sink& sink(Stream stream) { return sinks_[stream == Stream::err && !shared_ ? 1 : 0]; }
   void begin_line(Sink& sink, int key);
   bool to_file(int key, std::string_view text);
+  void write_file(int key, std::string_view text);
 
   Config config_;
   Writer out_, err_;
@@ -93,8 +96,12 @@ class Output {
   Sink sinks_[2];
   std::vector<std::string> tags_;    // by key
   std::vector<ipc::Fd> files_;       // by key, when the mode is a folder
+  std::vector<bool> within_line_;    // by key, of these files: the last byte was no newline
   std::map<int, std::string> held_;  // parts, by key
   std::string file_trouble_;
 };
+
+// "23:59:59.999 ": this machine's time of day. Not async-signal-safe.
+[[nodiscard]] std::string time_of_day();
 
 }  // namespace dsm::launch

@@ -13,10 +13,23 @@
 namespace dsm::launch {
 namespace {
 
+struct TemporaryFolder {
+  TemporaryFolder() { EXPECT_NE(::mkdtemp(path.data()), nullptr); }
+  ~TemporaryFolder() { std::filesystem::remove_all(path); }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  [[nodiscard]] std::string content(const char* name) const {
+    std::ostringstream text;
+    text << std::ifstream(path + "/" + name).rdbuf();
+    return text.str();
+  }
+  std::string path = ::testing::TempDir() + "dsmexec-output-XXXXXX";
+};
+
 // An Output into pipes, and what has come out of them.
 struct Bench {
-  explicit Bench(const std::string& mode = "tag", bool shared = false)
-      : output({mode, {"one", "two"}, out.write.get(), shared ? out.write.get() : err.write.get()}) {
+  explicit Bench(const std::string& mode = "tag", bool shared = false, std::function<std::string()> time = {})
+      : output({mode, {"one", "two"}, out.write.get(), shared ? out.write.get() : err.write.get(), std::move(time)}) {
     for (const auto* pipe : {&out, &err}) ::fcntl(pipe->read.get(), F_SETFL, O_NONBLOCK);
   }
   static std::string take(const ipc::Pipe& pipe) {
@@ -126,9 +139,42 @@ TEST(Output, AReaderThatHasGoneIsTold) {
   EXPECT_EQ(b.from_err(), "dsmexec: still heard\n");
 }
 
+TEST(Output, TheTimeStandsInFrontOfEachLineAndNeverWithinOne) {
+  int count = 0;
+  const auto time = [&count] { return "t" + std::to_string(++count) + " "; };
+  {
+    Bench b("tag", true, time);
+    b.output.lines(0, Stream::out, "a\nb\n");
+    b.output.part(1, Stream::out, "long ");
+    b.output.lines(1, Stream::out, "line\n");
+    b.output.shown(0, Stream::out, "name? ");
+    b.output.lines(0, Stream::out, "me\n");
+    b.output.own("not the ranks'");
+    EXPECT_EQ(b.from_out(),
+              "t1 [Proc 0 : one : stdout] a\nt2 [Proc 0 : one : stdout] b\nt3 [Proc 1 : two : stdout] long line\n"
+              "t4 [Proc 0 : one : stdout] name? me\ndsmexec: not the ranks'\n");
+  }
+  const TemporaryFolder folder;
+  {
+    Bench b(folder.path, false, time);
+    b.output.part(1, Stream::out, "long ");
+    b.output.lines(1, Stream::out, "line\nnext\n");
+    b.output.lines(1, Stream::err, "\n");
+  }
+  EXPECT_EQ(folder.content("rank-1.stdout"), "t5 long line\nt6 next\n");
+  EXPECT_EQ(folder.content("rank-1.stderr"), "t7 \n");
+}
+
+TEST(Output, TheTimeOfDayHasMilliseconds) {
+  const std::string now = time_of_day();
+  ASSERT_EQ(now.size(), std::string("23:59:59.999 ").size()) << now;
+  for (const std::size_t colon : {2U, 5U}) EXPECT_EQ(now[colon], ':') << now;
+  EXPECT_EQ(now[8], '.') << now;
+}
+
 TEST(Output, OneFileForEachRankAndStream) {
-  std::string folder = ::testing::TempDir() + "dsmexec-output-XXXXXX";
-  ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+  const TemporaryFolder temporary;
+  const std::string& folder = temporary.path;
   {
     Bench b(folder);
     b.output.lines(1, Stream::out, "a\n");
@@ -137,15 +183,9 @@ TEST(Output, OneFileForEachRankAndStream) {
     b.output.lines(0, Stream::err, "d\n");
     EXPECT_EQ(b.from_out(), "");
   }
-  const auto content = [&](const char* name) {
-    std::ostringstream text;
-    text << std::ifstream(folder + "/" + name).rdbuf();
-    return text.str();
-  };
-  EXPECT_EQ(content("rank-1.stdout"), "a\nbc\n");
-  EXPECT_EQ(content("rank-0.stderr"), "d\n");
+  EXPECT_EQ(temporary.content("rank-1.stdout"), "a\nbc\n");
+  EXPECT_EQ(temporary.content("rank-0.stderr"), "d\n");
   EXPECT_TRUE(std::filesystem::exists(folder + "/rank-0.stdout"));
-  std::filesystem::remove_all(folder);
   EXPECT_THROW(Output({folder + "/gone", {"one"}, 1, 2}), std::system_error);
 }
 

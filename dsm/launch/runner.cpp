@@ -70,6 +70,7 @@ Job::Config job_config(const Runner::Plan& plan) {
           .elsewhere = elsewhere(plan),
           .agents = static_cast<int>(plan.sites.size()),
           .timeout = plan.options.timeout,
+          .keep_going = plan.options.keep_going,
           .limits = {.start = plan.remote->start_patience()}};
 }
 
@@ -90,7 +91,8 @@ Runner::Runner(Plan plan)
       began_(Clock::now()),
       not_ours_(present_children()),
       signals_(take_signals()),
-      output_({plan_.options.output, plan_.hosts, STDOUT_FILENO, STDERR_FILENO}),
+      output_({plan_.options.output, plan_.hosts, STDOUT_FILENO, STDERR_FILENO,
+               plan_.options.timestamp ? std::function(time_of_day) : nullptr}),
       job_(job_config(plan_), began_),
       key_(net::random_key()),
       coordinator_(
@@ -238,8 +240,7 @@ void Runner::turn() {
     agent.flush(now);
     agent.add_to(set, !output_.full());
   }
-  AgentConnection& reader = agent_of(0);  // of our standard input
-  if (reader.link() != nullptr && reader.ordered) input_.add_to(set, now);
+  input_.add_to(set, readers(), now);
   output_.add_to(set);
   coordinator_.add_to(set);
   viewers_.add_to(set);
@@ -252,7 +253,7 @@ void Runner::turn() {
   check_agents(now);
   start_agents(now);
   give_orders(now);
-  if (Link* link = reader.link(); link != nullptr && reader.ordered) input_.serve(*link);
+  input_.serve(readers());
   serve_viewers(now);
   flush_output(now);
   sweep(now);

@@ -51,7 +51,8 @@ class Runner {
   void give_orders(Time now);  // once all agents have said Hello
   [[nodiscard]] std::filesystem::path folder() const;
   [[nodiscard]] std::string address_for(const AgentConnection& agent) const;
-  [[nodiscard]] Start order_for(const AgentConnection& agent);
+  [[nodiscard]] Start order_for(AgentConnection& agent);
+  [[nodiscard]] std::vector<Input::Reader> readers();
   void turn();  // once around the loop
   [[nodiscard]] int timeout_ms(Time now) const;
   void read_signals(Time now);

@@ -82,7 +82,16 @@ void Runner::give_orders(Time now) {
   }
 }
 
-Start Runner::order_for(const AgentConnection& agent) {
+std::vector<Input::Reader> Runner::readers() {
+  std::vector<Input::Reader> out;
+  for (AgentConnection& agent : agents_) {
+    Link* const link = agent.link();
+    if (link != nullptr && agent.reads_input) out.push_back({link, &agent.input_under_way});
+  }
+  return out;
+}
+
+Start Runner::order_for(AgentConnection& agent) {
   const Options& options = plan_.options;
   const bool terminal = ::isatty(STDOUT_FILENO) == 1;
   const std::string address = address_for(agent);
@@ -105,7 +114,9 @@ Start Runner::order_for(const AgentConnection& agent) {
     start.program_size = program_size_;
   }
   start.key = key_;
-  start.stdin_rank = agent.has(0) ? 0 : -1;
+  if (options.input == Options::everybody) start.readers = start.ranks;
+  if (agent.has(options.input)) start.readers = {options.input};
+  agent.reads_input = !start.readers.empty();
   start.prompts = terminal && (options.output == "tag" || options.output == "plain");
   return start;
 }
@@ -187,9 +198,11 @@ void Runner::on(AgentConnection& from, const Exited& m, Time now) {
   job_.exited(m.rank, m.status, m.stopped, m.out_of_memory, now);
 }
 
-void Runner::on(AgentConnection&, const InputTaken& m, Time) { input_.taken(m.bytes); }
+void Runner::on(AgentConnection& from, const InputTaken& m, Time) {
+  from.input_under_way -= std::min(m.bytes, from.input_under_way);
+}
 
-void Runner::on(AgentConnection&, const InputClosed&, Time) { input_.close(); }
+void Runner::on(AgentConnection& from, const InputClosed&, Time) { from.reads_input = false; }
 
 void Runner::on(AgentConnection& from, const Done& m, Time) {
   from.set_done();

@@ -161,6 +161,17 @@ TEST_F(Hosts, StandardInputGoesToRankZeroAndTheOthersSeeItsEnd) {
   EXPECT_EQ(count(r.out, "stdout] 0\n"), 2u) << text(r);
 }
 
+// It is there before the program is, and more of it than may be under way at one time.
+TEST_F(Hosts, StandardInputWaitsForAProgramThatIsSent) {
+  const HostFile program(::testing::TempDir() + "dsm-send-" + std::to_string(::getpid()), content("/usr/bin/wc"));
+  ASSERT_EQ(::chmod(program.path().c_str(), 0700), 0);
+  Order order = on({1, 2}, {"--send", "--stdin", "all"}, {program.path(), "-c"});
+  order.input = std::string(200'000, 'x');
+  const Ended r = run(order);
+  EXPECT_EQ(r.code(), 0) << text(r);
+  EXPECT_EQ(count(r.out, "stdout] 200000\n"), 2u) << text(r);
+}
+
 TEST_F(Hosts, LinesOfFourRanksAtOnceAreAllWholeAndTagged) {
   const Ended r = run(on({1, 2, 3, 4}, {}, {"sh", "-c", "seq -f \"$DSMEXEC_RANKID-%0208.0f\" 2000"}));
   ASSERT_EQ(r.code(), 0) << r.err;

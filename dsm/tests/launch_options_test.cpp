@@ -1,0 +1,70 @@
+// Options of dsmexec that a program notices, or its user.
+#include <gtest/gtest.h>
+#include <signal.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "dsm/tests/job_bench.hpp"
+
+namespace dsm::launch::testing {
+namespace {
+
+TEST(LaunchOptions, StandardInputGoesToWhomTheUserSays) {
+  Order order;
+  for (int i = 0; i < 100'000; ++i) order.input += "line " + std::to_string(i) + "\n";
+  const std::string all = " : localhost : stdout] " + std::to_string(order.input.size()) + "\n";
+  order.arguments = {"--stdin", "2", "@", "wc", "-c"};
+  Ended end = run(order);
+  EXPECT_EQ(count(end.out, "[Proc 2" + all), 1U) << text(end);
+  EXPECT_EQ(count(end.out, "stdout] 0\n"), 3U) << text(end);
+  order.arguments = {"--stdin", "all", "@", "wc", "-c"};
+  end = run(order);
+  EXPECT_EQ(count(end.out, all), 4U) << text(end);
+  order.arguments = {"--stdin", "none", "@", "wc", "-c"};
+  end = run(order);
+  EXPECT_EQ(count(end.out, "stdout] 0\n"), 4U) << text(end);
+  order.arguments = {"--stdin", "4", "@", "wc", "-c"};
+  end = run(order);
+  EXPECT_EQ(end.code(), 125);
+  EXPECT_EQ(end.err, "dsmexec: --stdin 4: the job has ranks 0 to 3\n");
+}
+
+// One that reads nothing, and one that goes at once, hold up nobody for ever.
+TEST(LaunchOptions, StandardInputForAllReachesThoseWhoReadIt) {
+  Order order;
+  order.input = std::string(1 << 20, 'x');
+  order.arguments = {"--stdin", "all", "@", "sh", "-c", "[ $DSMEXEC_RANKID = 1 ] || exec wc -c"};
+  const Ended end = run(order);
+  EXPECT_EQ(end.code(), 0) << text(end);
+  EXPECT_EQ(count(end.out, "stdout] 1048576\n"), 3U) << text(end);
+}
+
+TEST(LaunchOptions, KeepGoingLetsTheOthersFinish) {
+  const std::string script = "[ $DSMEXEC_RANKID = 1 ] && exit 3; while [ ! -e $GO ]; do sleep 0.02; done; echo done";
+  Order order;
+  order.arguments = {"--keep-going", "-v", "@", "sh", "-c", script};
+  const std::string go = ::testing::TempDir() + "dsm-keep-going-" + std::to_string(::getpid());
+  order.environment = {"GO=" + go};
+  Dsmexec job(order);
+  ASSERT_TRUE(job.shows("rank 1 has ended"));
+  std::ofstream(go) << "now";
+  const Ended end = job.wait();
+  std::filesystem::remove(go);
+  EXPECT_EQ(end.code(), 3) << text(end);
+  EXPECT_EQ(count(end.out, "stdout] done\n"), 3U) << text(end);
+  EXPECT_EQ(count(end.err, "dsmexec: rank 1 (localhost) failed: exit code 3\n"), 1U) << text(end);
+}
+
+TEST(LaunchOptions, TheTimeOfDayStandsInFrontOfEachLine) {
+  Order order;
+  order.arguments = {"-n", "1", "--timestamp", "@", "sh", "-c", "echo a; echo b >&2"};
+  const Ended end = run(order);
+  ASSERT_EQ(end.code(), 0) << text(end);
+  EXPECT_EQ(end.out.substr(2, 1) + end.out.substr(5, 1) + end.out.substr(8, 1), "::.") << end.out;
+  EXPECT_EQ(end.out.substr(12), " [Proc 0 : localhost : stdout] a\n");
+  EXPECT_EQ(end.err.substr(12), " [Proc 0 : localhost : stderr] b\n");
+}
+
+}  // namespace
+}  // namespace dsm::launch::testing
