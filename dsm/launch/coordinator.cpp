@@ -49,6 +49,7 @@ std::uint16_t Coordinator::listen(const std::string& address) {
 net::Acceptor::Options Coordinator::acceptor_options(const std::string& address) {
   net::Acceptor::Options options;
   options.address = address;
+  options.ports = config_.ports;
   options.max_body = max_body;
   options.log = config_.log;
   if (config_.open) {

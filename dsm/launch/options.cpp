@@ -58,6 +58,8 @@ po::options_description further_options() {
   add("iface", po::value<std::string>()->value_name("ADDRESS"),
       "the address of this machine that other machines are to connect to (default: the one from which ssh or srun came "
       "to them)");
+  add("port-range", po::value<std::string>()->value_name("FIRST-LAST"),
+      "the ports at which dsmexec and the ranks may listen, as 4000-4099 (default: whichever the kernel chooses)");
   add("timestamp", "put the time of day in front of each line of the ranks' output");
   add("stdin", po::value<std::string>()->value_name("RANK|all|none"),
       "who reads dsmexec's standard input; the others see its end at once (default: 0)");
@@ -115,6 +117,13 @@ int parse_input(const std::string& text) {
     throw UsageError(fmt::format("--stdin {}: a rank, all or none is needed{}", text, hint));
   }
   return rank;
+}
+
+net::PortRange parse_port_range(const std::string& text) {
+  const auto ports = net::parse_ports(text);
+  if (!ports)
+    throw UsageError(fmt::format("--port-range {}: two ports from 1 to 65535 are needed, as 4000-4099{}", text, hint));
+  return *ports;
 }
 
 // "NAME=value", or "NAME" for the value that it has here; one that is not set here is left out.
@@ -244,6 +253,7 @@ void read_launch(const Values& values, Options& out) {
     }
   }
   if (const auto* address = text(values, "iface")) out.interface = *address;
+  if (const auto* ports = text(values, "port-range")) out.ports = parse_port_range(*ports);
   if (const auto* wdir = text(values, "wdir")) out.wdir = *wdir;
   out.send = values.count("send") != 0;
   out.open_rendezvous = values.count("open-rendezvous") != 0;

@@ -12,6 +12,7 @@
 
 #include "dsm/core/coherence.hpp"
 #include "dsm/launch/site.hpp"
+#include "dsm/net/port_range.hpp"
 #include "dsm/pager/kind.hpp"
 
 namespace dsm::launch {
@@ -36,6 +37,7 @@ struct Options {
   static constexpr int everybody = -1, nobody = -2;
   int input = 0;  // the rank that reads dsmexec's standard input; or everybody, or nobody
   bool keep_going = false;
+  net::PortRange ports{};                   // where dsmexec and the ranks listen
   std::string wdir{};                       // empty: where dsmexec was called
   Launcher launcher = Launcher::automatic;  // for machine_file "-": slurm, unless another is given
   std::vector<std::string> ssh{"ssh"};      // the command that reaches other machines, and its options

@@ -60,6 +60,14 @@ TEST(Options, WhoReadsStandardInput) {
   }
 }
 
+TEST(Options, PortsAreARange) {
+  const Options options = parse_options({"--port-range", "4000-4099", "hosts", "prog"});
+  EXPECT_EQ(options.ports.first, 4000);
+  EXPECT_EQ(options.ports.last, 4099);
+  EXPECT_EQ(refusal({"--port-range", "4099-4000", "hosts", "prog"}),
+            "--port-range 4099-4000: two ports from 1 to 65535 are needed, as 4000-4099 (see dsmexec --help)");
+}
+
 TEST(Options, WhatIsOnOnlyWhenItIsSaid) {
   const Options off = parse_options({"hosts", "prog"});
   EXPECT_FALSE(off.keep_going || off.timestamp);

@@ -52,6 +52,7 @@ Coordinator::Config coordinator_config(const Runner::Plan& plan, const net::JobK
   config.size = plan.options.size;
   config.page_size = plan.options.page_size;
   config.open = plan.options.open_rendezvous;
+  config.ports = plan.options.ports;
   return config;
 }
 

@@ -69,6 +69,11 @@ void Runner::give_orders(Time now) {
       const std::uint16_t port = coordinator_.listen(address);
       log(fmt::format("host {}: rendezvous at {}, port {}", agent.host(), address, port));
     } catch (const std::system_error& error) {
+      if (plan_.options.ports.first != 0 && error.code() == std::errc::address_in_use) {
+        return job_.trouble(fmt::format("--port-range {}: all of these ports are in use at {}; name others",
+                                        net::to_text(plan_.options.ports), address),
+                            now);
+      }
       return job_.trouble(
           fmt::format("cannot listen at {}, where host {} shall reach this machine: {} (--iface ADDRESS "
                       "names another address)",
@@ -105,6 +110,9 @@ Start Runner::order_for(AgentConnection& agent) {
   start.environment = {fmt::format("DSMEXEC_RANKNUM={}", plan_.hosts.size()), "DSMEXEC_HOSTNAME=" + address,
                        fmt::format("DSMEXEC_PORTNUM={}", coordinator_.listen(address))};
   if (terminal) start.environment.emplace_back("DSMEXEC_TTY=1");
+  if (options.ports.first != 0) {
+    start.environment.push_back(fmt::format("{}={}", net::ports_variable, net::to_text(options.ports)));
+  }
   start.environment.insert(start.environment.end(), options.exported.begin(), options.exported.end());
   if (!agent.site().local) {
     start.working_directory = folder();

@@ -47,7 +47,9 @@ struct Acceptor::Pending {
 };
 
 Acceptor::Acceptor(const JobKey& key, Options options)
-    : key_(key), options_(std::move(options)), listener_(ipc::listen_tcp(options_.address, options_.port, backlog)) {
+    : key_(key),
+      options_(std::move(options)),
+      listener_(listen_within(options_.address, options_.ports, backlog)) {
   options_.pending = std::max<std::size_t>(std::min(options_.pending, half_of_descriptors()), 1);
   ipc::set_nonblocking(listener_.get());
   port_ = ipc::local_port(listener_.get());

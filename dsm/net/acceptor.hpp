@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "dsm/net/channel.hpp"
+#include "dsm/net/port_range.hpp"
 
 namespace dsm::net {
 
@@ -23,7 +24,7 @@ class Acceptor {
  public:
   struct Options {
     std::string address = "127.0.0.1";
-    std::uint16_t port = 0;                    // 0: the kernel chooses
+    PortRange ports{};                         // the first that is free
     std::size_t pending = 512;                 // handshakes at one time; at most half of all descriptors
     std::chrono::milliseconds patience{5000};  // for one handshake
     std::size_t max_body = 0;

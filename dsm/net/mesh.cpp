@@ -262,7 +262,7 @@ void build(const Job& job, Acceptor& acceptor, Mesh& mesh) {
 }  // namespace
 
 Mesh join(const JobKey& key, int rank, const std::string& coordinator_host, std::uint16_t coordinator_port,
-          std::chrono::milliseconds patience, std::function<void(const std::string&)> log) {
+          std::chrono::milliseconds patience, PortRange ports, std::function<void(const std::string&)> log) {
   const Job job{key, rank, patience, std::chrono::steady_clock::now() + patience};
   Mesh mesh;
   mesh.rank = rank;
@@ -270,6 +270,7 @@ Mesh join(const JobKey& key, int rank, const std::string& coordinator_host, std:
       reach(job, "the coordinator", {coordinator_host, coordinator_port}, "rendezvous", max_control_body));
   Acceptor::Options options;
   options.address = local_address(mesh.coordinator->fd()).host;
+  options.ports = ports;
   options.patience = patience;
   options.queue = queue_size;
   options.log = std::move(log);

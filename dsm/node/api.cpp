@@ -78,7 +78,10 @@ dsm::net::Mesh join_job() {
   if (host == nullptr || !number_from("DSMEXEC_PORTNUM", port) || port > 65535) {
     throw std::runtime_error("DSMEXEC_HOSTNAME or DSMEXEC_PORTNUM is missing; start the program with dsmexec");
   }
-  return dsm::net::join(take_key(), rank, host, static_cast<std::uint16_t>(port), join_patience);
+  const char* const text = std::getenv(dsm::net::ports_variable);
+  const auto ports = text == nullptr ? dsm::net::PortRange{} : dsm::net::parse_ports(text);
+  if (!ports) throw std::runtime_error(std::string(dsm::net::ports_variable) + "=" + text + " is no range of ports");
+  return dsm::net::join(take_key(), rank, host, static_cast<std::uint16_t>(port), join_patience, *ports);
 }
 
 std::unique_ptr<Job> make_job() {

@@ -326,6 +326,15 @@ TEST(Failure, UseAfterFinalizeIsNamed) {
   EXPECT_TRUE(has_line(r.err, {"rank 1: dsm_lock after dsm_finalize"})) << text(r);
 }
 
+// One port is dsmexec's, one is rank 0's, and there is no third.
+TEST(Failure, TooFewPortsAreNamed) {
+  const int port = 20000 + ::getpid() % 12000;  // below those that the kernel gives to who names none
+  const std::string ports = std::to_string(port) + "-" + std::to_string(port + 1);
+  const Ended r = run(job({"-n", "2", "--size", "1M", "--port-range", ports}, {"hello"}));
+  EXPECT_NE(r.code(), 0) << text(r);
+  EXPECT_TRUE(has_line(r.err, {"dsm: rank ", "--port-range " + ports + ": all of these ports are in use"})) << text(r);
+}
+
 TEST(Failure, SixtyFiveRanksOfADsmProgramAreRefusedInOneLine) {
   const Ended r = run(job({"-n", "65", "--size", "1M"}, {"hello"}));
   EXPECT_EQ(r.code(), 125) << text(r);

@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "dsm/tests/job_bench.hpp"
+#include "ipc/socket.hpp"
 
 namespace dsm::launch::testing {
 namespace {
@@ -64,6 +65,26 @@ TEST(LaunchOptions, TheTimeOfDayStandsInFrontOfEachLine) {
   EXPECT_EQ(end.out.substr(2, 1) + end.out.substr(5, 1) + end.out.substr(8, 1), "::.") << end.out;
   EXPECT_EQ(end.out.substr(12), " [Proc 0 : localhost : stdout] a\n");
   EXPECT_EQ(end.err.substr(12), " [Proc 0 : localhost : stderr] b\n");
+}
+
+TEST(LaunchOptions, DsmexecListensWhereItIsTold) {
+  Order order;
+  order.arguments = {"-n",    "2", "--port-range", "23000-23999", "--output",
+                     "plain", "@", "sh",           "-c",          "echo port=$DSMEXEC_PORTNUM ports=$DSMEXEC_PORTS"};
+  const Ended end = run(order);
+  ASSERT_EQ(end.code(), 0) << text(end);
+  EXPECT_EQ(count(end.out, "port=23"), 2U) << text(end);
+  EXPECT_EQ(count(end.out, "ports=23000-23999\n"), 2U) << text(end);
+}
+
+TEST(LaunchOptions, PortsThatAreAllInUseAreNamed) {
+  const ipc::Fd taken = ipc::listen_tcp("127.0.0.1", 0, 1);
+  const std::string port = std::to_string(ipc::local_port(taken.get())), ports = port + "-" + port;
+  Order order;
+  order.arguments = {"-n", "1", "--port-range", ports, "@", "true"};
+  const Ended end = run(order);
+  EXPECT_EQ(end.code(), 125);
+  EXPECT_EQ(end.err, "dsmexec: --port-range " + ports + ": all of these ports are in use at 127.0.0.1; name others\n");
 }
 
 }  // namespace
