@@ -371,6 +371,21 @@ int Job::exit_code() const {
   return failure_ ? failure_->code : 0;
 }
 
+std::string Job::status() const {
+  std::vector<std::string> parts;
+  const auto say = [&](const char* what, const std::vector<int>& ranks) {
+    if (!ranks.empty()) parts.push_back(fmt::format("{}: {}", what, rank_list(ranks)));
+  };
+  say("not started", ranks_that([](const Rank& r) { return !r.started; }));
+  say("running", ranks_that([](const Rank& r) { return r.started && !r.status && !r.joined; }));
+  say("in dsm_init", ranks_that([](const Rank& r) { return !r.status && r.joined && !r.running; }));
+  say("sharing memory", ranks_that([](const Rank& r) { return !r.status && r.running && !r.finalized; }));
+  say("out of dsm_finalize", ranks_that([](const Rank& r) { return !r.status && r.finalized; }));
+  say("ended well", ranks_that([](const Rank& r) { return r.status && code_of(*r.status) == 0; }));
+  say("failed", ranks_that([](const Rank& r) { return r.status && code_of(*r.status) != 0; }));
+  return fmt::format("{}", fmt::join(parts, "; "));
+}
+
 std::vector<std::string> Job::summary() const {
   if (!failure_ && interrupted_by_ == 0) return {};
   std::vector<std::string> lines;

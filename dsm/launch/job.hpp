@@ -87,6 +87,7 @@ class Job {
   [[nodiscard]] int die_of() const { return interrupted_by_; }  // the signal that ended the job; 0: none
   // Lines for stderr, without "dsmexec: "; empty after a success.
   [[nodiscard]] std::vector<std::string> summary() const;
+  [[nodiscard]] std::string status() const;  // one line: what the ranks are at
 
  private:
   struct Rank {

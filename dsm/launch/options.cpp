@@ -63,6 +63,8 @@ po::options_description further_options() {
   add("timestamp", "put the time of day in front of each line of the ranks' output");
   add("stdin", po::value<std::string>()->value_name("RANK|all|none"),
       "who reads dsmexec's standard input; the others see its end at once (default: 0)");
+  add("control", po::value<std::string>()->value_name("FIFO"),
+      "read orders from this FIFO, which is made if it is not there: a line 'status' or 'abort' each");
   add("pager", po::value<std::string>()->value_name("sigsegv|uffd"),
       "how a rank notices that a page is not here: by SIGSEGV, which works everywhere (the default); or by "
       "userfaultfd, with which system calls may use pages that are elsewhere, and which needs Linux 6.4 and privilege "
@@ -265,6 +267,7 @@ void read_run(const Values& values, Options& out) {
   if (const auto* timeout = text(values, "timeout")) out.timeout = parse_timeout(*timeout);
   if (const auto* output = text(values, "output")) out.output = *output;
   if (const auto* reader = text(values, "stdin")) out.input = parse_input(*reader);
+  if (const auto* fifo = text(values, "control")) out.control = *fifo;
   if (out.output.empty()) throw UsageError(fmt::format("--output needs tag, plain or the name of a folder{}", hint));
   out.timestamp = values.count("timestamp") != 0;
   out.keep_going = values.count("keep-going") != 0;

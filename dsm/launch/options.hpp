@@ -37,6 +37,7 @@ struct Options {
   static constexpr int everybody = -1, nobody = -2;
   int input = 0;  // the rank that reads dsmexec's standard input; or everybody, or nobody
   bool keep_going = false;
+  std::string control{};  // a FIFO from which orders are read; empty: none
   net::PortRange ports{};                   // where dsmexec and the ranks listen
   std::string wdir{};                       // empty: where dsmexec was called
   Launcher launcher = Launcher::automatic;  // for machine_file "-": slurm, unless another is given

@@ -71,8 +71,11 @@ TEST(Options, PortsAreARange) {
 TEST(Options, WhatIsOnOnlyWhenItIsSaid) {
   const Options off = parse_options({"hosts", "prog"});
   EXPECT_FALSE(off.keep_going || off.timestamp);
-  const Options on = parse_options({"--keep-going", "--timestamp", "hosts", "prog"});
+  EXPECT_TRUE(off.control.empty());
+  const Options on =
+      parse_options({"--keep-going", "--timestamp", "--control", "/tmp/fifo", "hosts", "prog"});
   EXPECT_TRUE(on.keep_going && on.timestamp);
+  EXPECT_EQ(on.control, "/tmp/fifo");
 }
 
 TEST(Options, Defaults) {

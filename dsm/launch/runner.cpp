@@ -119,6 +119,7 @@ Runner::Runner(Plan plan)
     program_hash_ = hash_of(program_file_);
     program_size_ = std::filesystem::file_size(program_file_);
   }
+  if (!plan_.options.control.empty()) fifo_.emplace(plan_.options.control);
   for (const Site& site : plan_.sites) agents_.emplace_back(site, plan_.remote.get(), own_);
   start_agents(began_);
 }
@@ -189,6 +190,17 @@ bool Runner::all_answered() const {
                      [this](const AgentConnection& agent) { return !agent.is_open() || agent.answered >= asked_; });
 }
 
+void Runner::take_orders(Time now) {
+  if (!fifo_) return;
+  fifo_->serve(
+      [&](ControlFifo::Order order) {
+        if (order == ControlFifo::Order::abort) return job_.trouble("ended by 'abort' from " + fifo_->path(), now);
+        say(fmt::format("status after {:.1f} s: {}", std::chrono::duration<double>(now - began_).count(),
+                        job_.status()));
+      },
+      [this](std::string_view) { say(fifo_->path() + ": no such order; there are status and abort"); });
+}
+
 // ---- the loop
 // ---------------------------------------------------------------------------------------------------------
 
@@ -245,6 +257,7 @@ void Runner::turn() {
   output_.add_to(set);
   coordinator_.add_to(set);
   viewers_.add_to(set);
+  if (fifo_) fifo_->add_to(set);
   if (::poll(set.data(), set.size(), timeout_ms(now)) == -1 && errno != EINTR) ipc::throw_errno("poll");
 
   now = Clock::now();
@@ -256,6 +269,7 @@ void Runner::turn() {
   give_orders(now);
   input_.serve(readers());
   serve_viewers(now);
+  take_orders(now);
   flush_output(now);
   sweep(now);
   job_.tick(now, output_.full());
@@ -269,6 +283,7 @@ int Runner::run() {
 }
 
 void Runner::finish() {
+  fifo_.reset();
   viewers_.finish(snapshot());
   for (AgentConnection& agent : agents_) agent.close();  // one that still runs ends now, with everything
   for (const std::string& line : job_.summary()) say(line);

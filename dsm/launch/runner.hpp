@@ -13,12 +13,14 @@
 #include <filesystem>
 #include <list>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
 
 #include "dsm/launch/agent_connection.hpp"
 #include "dsm/launch/control.hpp"
+#include "dsm/launch/control_fifo.hpp"
 #include "dsm/launch/coordinator.hpp"
 #include "dsm/launch/input.hpp"
 #include "dsm/launch/job.hpp"
@@ -76,6 +78,7 @@ class Runner {
   void begin_sweep(Time now);
   bool sweep(Time now);  // ends what fell to us from a dead agent; true when nothing is left of it
   void serve_viewers(Time now);
+  void take_orders(Time now);  // from the control FIFO
   [[nodiscard]] bool all_answered() const;
   [[nodiscard]] telemetry::Snapshot snapshot() const;
   void flush_output(Time now);
@@ -97,6 +100,7 @@ class Runner {
   Coordinator coordinator_;
   telemetry::ViewerPort viewers_;
   Input input_;
+  std::optional<ControlFifo> fifo_;
 
   OwnFile own_;
   std::list<AgentConnection> agents_;

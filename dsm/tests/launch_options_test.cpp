@@ -6,6 +6,7 @@
 #include <fstream>
 
 #include "dsm/tests/job_bench.hpp"
+#include "ipc/fifo.hpp"
 #include "ipc/socket.hpp"
 
 namespace dsm::launch::testing {
@@ -65,6 +66,43 @@ TEST(LaunchOptions, TheTimeOfDayStandsInFrontOfEachLine) {
   EXPECT_EQ(end.out.substr(2, 1) + end.out.substr(5, 1) + end.out.substr(8, 1), "::.") << end.out;
   EXPECT_EQ(end.out.substr(12), " [Proc 0 : localhost : stdout] a\n");
   EXPECT_EQ(end.err.substr(12), " [Proc 0 : localhost : stderr] b\n");
+}
+
+TEST(LaunchOptions, AJobCanBeAskedAndEndedThroughAFifo) {
+  Order order;
+  order.arguments = {"-n", "2", "--control", "fifo", "--wdir", "/", "@", "sh", "-c", "echo up; exec sleep 1000"};
+  const std::string folder = ::testing::TempDir() + "dsm-control-" + std::to_string(::getpid());
+  std::filesystem::create_directory(folder);
+  const std::string path = order.arguments[3] = folder + "/fifo";
+  Dsmexec job(order);
+  ASSERT_TRUE(job.shows("[Proc 0 : localhost : stdout] up"));
+  const auto write = [&](const std::string& line) { ipc::write_record(ipc::open_fifo_for_writing(path).get(), line); };
+  write("status\n");
+  EXPECT_TRUE(job.shows(" s: running: ranks 0-1"));
+  write("stop\n");
+  EXPECT_TRUE(job.shows("no such order; there are status and abort"));
+  const Ended second = run(order);
+  EXPECT_EQ(second.code(), 125);
+  EXPECT_NE(second.err.find("another job is controlled by"), std::string::npos) << text(second);
+  write("abort\n");
+  const Ended end = job.wait();
+  EXPECT_EQ(end.code(), 125);
+  EXPECT_NE(end.err.find("ended by 'abort' from " + path + "; dsmexec stopped ranks 0-1"), std::string::npos)
+      << text(end);
+  EXPECT_FALSE(std::filesystem::exists(path));
+  std::filesystem::remove_all(folder);
+}
+
+TEST(LaunchOptions, TheFifoIsRemovedAlsoWhenASignalEndsTheJob) {
+  Order order;
+  const std::string path = ::testing::TempDir() + "dsm-control-fifo-" + std::to_string(::getpid());
+  order.arguments = {"-n", "1", "--control", path, "@", "sh", "-c", "echo up; exec sleep 1000"};
+  Dsmexec job(order);
+  ASSERT_TRUE(job.shows("stdout] up"));
+  ASSERT_TRUE(std::filesystem::exists(path));
+  ::kill(job.pid(), SIGTERM);
+  EXPECT_EQ(job.wait().signal(), SIGTERM);
+  EXPECT_FALSE(std::filesystem::exists(path));
 }
 
 TEST(LaunchOptions, DsmexecListensWhereItIsTold) {
