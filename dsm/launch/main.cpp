@@ -18,6 +18,7 @@
 #include <filesystem>
 
 #include "dsm/launch/agent.hpp"
+#include "dsm/launch/dry_run.hpp"
 #include "dsm/launch/guard.hpp"
 #include "dsm/launch/machine_file.hpp"
 #include "dsm/launch/options.hpp"
@@ -107,7 +108,7 @@ Runner::Plan make_plan(Options options) {
   const bool theirs = !here && !options.send && options.program.find('/') != std::string::npos;
   if (program.code != 0 && !theirs) throw Refused{program.code, program.why};
   plan.program = theirs ? options.program : program.path;
-  make_output_folder(options.output);
+  if (!options.dry_run) make_output_folder(options.output);
   plan.options = std::move(options);
   return plan;
 }
@@ -151,7 +152,12 @@ int run(const std::vector<std::string>& arguments) {
     fmt::print("{}", options.version ? version_text() : help_text(options.help_all));
     return std::fflush(stdout) == 0 ? 0 : exit_trouble;
   }
-  Runner runner(make_plan(std::move(options)));
+  Runner::Plan plan = make_plan(std::move(options));
+  if (plan.options.dry_run) {
+    fmt::print("{}", describe(plan));
+    return std::fflush(stdout) == 0 ? 0 : exit_trouble;
+  }
+  Runner runner(std::move(plan));
   const int code = runner.run();
   if (runner.die_of() != 0) die_of(runner.die_of());
   return code;

@@ -65,6 +65,7 @@ po::options_description further_options() {
       "who reads dsmexec's standard input; the others see its end at once (default: 0)");
   add("control", po::value<std::string>()->value_name("FIFO"),
       "read orders from this FIFO, which is made if it is not there: a line 'status' or 'abort' each");
+  add("dry-run", "say what would be started, where and how, and start nothing");
   add("pager", po::value<std::string>()->value_name("sigsegv|uffd"),
       "how a rank notices that a page is not here: by SIGSEGV, which works everywhere (the default); or by "
       "userfaultfd, with which system calls may use pages that are elsewhere, and which needs Linux 6.4 and privilege "
@@ -259,6 +260,7 @@ void read_launch(const Values& values, Options& out) {
   if (const auto* wdir = text(values, "wdir")) out.wdir = *wdir;
   out.send = values.count("send") != 0;
   out.open_rendezvous = values.count("open-rendezvous") != 0;
+  out.dry_run = values.count("dry-run") != 0;
 }
 
 // What becomes of what they read and write, and of the job when something happens.

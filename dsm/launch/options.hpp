@@ -38,6 +38,7 @@ struct Options {
   int input = 0;  // the rank that reads dsmexec's standard input; or everybody, or nobody
   bool keep_going = false;
   std::string control{};  // a FIFO from which orders are read; empty: none
+  bool dry_run = false;
   net::PortRange ports{};                   // where dsmexec and the ranks listen
   std::string wdir{};                       // empty: where dsmexec was called
   Launcher launcher = Launcher::automatic;  // for machine_file "-": slurm, unless another is given

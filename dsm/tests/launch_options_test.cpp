@@ -68,6 +68,22 @@ TEST(LaunchOptions, TheTimeOfDayStandsInFrontOfEachLine) {
   EXPECT_EQ(end.err.substr(12), " [Proc 0 : localhost : stderr] b\n");
 }
 
+TEST(LaunchOptions, ADryRunStartsNothingAndMakesNothing) {
+  Order order;
+  const std::string folder = ::testing::TempDir() + "dsm-dry-run-" + std::to_string(::getpid());
+  order.machines = "localhost\nnowhere.invalid\n";
+  order.arguments = {"--dry-run", "--output", folder, "@", "sh", "-c", "echo started"};
+  Ended end = run(order);
+  EXPECT_EQ(end.code(), 0) << text(end);
+  EXPECT_NE(end.out.find("rank 0 on localhost: by fork\nrank 1 on nowhere.invalid: by ssh "), std::string::npos)
+      << text(end);
+  EXPECT_EQ(end.err, "");
+  EXPECT_FALSE(std::filesystem::exists(folder));
+  order.arguments = {"--dry-run", "@", "no-such-program"};
+  end = run(order);
+  EXPECT_EQ(end.code(), 127) << "what is wrong is found out";
+}
+
 TEST(LaunchOptions, AJobCanBeAskedAndEndedThroughAFifo) {
   Order order;
   order.arguments = {"-n", "2", "--control", "fifo", "--wdir", "/", "@", "sh", "-c", "echo up; exec sleep 1000"};
