@@ -30,7 +30,7 @@ namespace {
 
 struct Options {
   bench::Task task;
-  bool rank = false;
+  bool rank = false, encrypt = false;
   std::string machine_file = "machine_file", output;
 };
 
@@ -70,31 +70,26 @@ bench::Figure run_job(const Options& options, const std::string& figure, const s
   const std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe");
   const std::string ranks = std::to_string(bench::ranks_for(figure));
   const bench::Task& task = options.task;
-  const std::string text = output_of({(self.parent_path() / "dsmexec").string(),
-                                      "-n",
-                                      ranks,
-                                      "--size",
-                                      "64M",
-                                      "--timeout",
-                                      "120",
-                                      "--output",
-                                      "plain",
-                                      options.machine_file,
-                                      self.string(),
-                                      "--rank",
-                                      "--figure",
-                                      figure,
-                                      "--regime",
-                                      regime,
-                                      "--cpu-home",
-                                      std::to_string(home),
-                                      "--cpu-here",
-                                      std::to_string(here),
-                                      "--blocks",
-                                      std::to_string(task.blocks),
-                                      "--block-size",
-                                      std::to_string(task.block_size)});
-  return bench::from_json(text);
+  std::vector<std::string> words = {
+      (self.parent_path() / "dsmexec").string(), "-n", ranks, "--size", "64M", "--timeout", "120", "--output", "plain"};
+  if (options.encrypt) words.emplace_back("--encrypt");
+  const std::vector<std::string> line = {options.machine_file,
+                                         self.string(),
+                                         "--rank",
+                                         "--figure",
+                                         figure,
+                                         "--regime",
+                                         regime,
+                                         "--cpu-home",
+                                         std::to_string(home),
+                                         "--cpu-here",
+                                         std::to_string(here),
+                                         "--blocks",
+                                         std::to_string(task.blocks),
+                                         "--block-size",
+                                         std::to_string(task.block_size)};
+  words.insert(words.end(), line.begin(), line.end());
+  return bench::from_json(output_of(words));
 }
 
 int run_all(const Options& options) {
@@ -127,6 +122,7 @@ bool parse(int argc, char** argv, Options& options) {
       ("figure", po::value(&options.task.figure), "measure this one only: read_miss, write_miss, barrier_2")          //
       ("blocks", po::value(&options.task.blocks)->default_value(options.task.blocks), "blocks of samples")            //
       ("block-size", po::value(&options.task.block_size)->default_value(options.task.block_size), "samples in each")  //
+      ("encrypt", po::bool_switch(&options.encrypt), "the jobs run with --encrypt; the limits are not encrypted")     //
       ("machine-file", po::value(&options.machine_file)->default_value(options.machine_file), "three local ranks");
   hidden.add_options()("rank", po::bool_switch(&options.rank), "")  //
       ("regime", po::value(&options.task.regime), "")               //

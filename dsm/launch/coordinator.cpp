@@ -43,7 +43,7 @@ Coordinator::Coordinator(Config config, Job& job)
 std::uint16_t Coordinator::listen(const std::string& address) {
   const auto known = acceptors_.find(address);
   if (known != acceptors_.end()) return known->second.port();
-  return acceptors_.try_emplace(address, config_.key, acceptor_options(address)).first->second.port();
+  return acceptors_.try_emplace(address, config_.credentials, acceptor_options(address)).first->second.port();
 }
 
 net::Acceptor::Options Coordinator::acceptor_options(const std::string& address) {

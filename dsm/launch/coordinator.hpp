@@ -27,7 +27,7 @@ class Coordinator {
  public:
   struct Config {
     std::vector<std::string> hosts;  // by rank
-    net::JobKey key{};
+    net::Credentials credentials{net::JobKey{}};
     std::string protocol = "msi";
     std::string home = "cyclic";
     std::string pager = "sigsegv";

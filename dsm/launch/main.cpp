@@ -73,6 +73,11 @@ std::optional<std::uint32_t> forced_spin() {
 }
 
 std::shared_ptr<const Remote> remote_for(const Options& options) {
+  if (options.launcher == Launcher::slurm && options.encrypt) {
+    throw Refused{exit_trouble,
+                  "--encrypt: srun would carry the job's key, and Slurm need not encrypt that; say "
+                  "--launcher ssh, too"};
+  }
   if (options.launcher == Launcher::slurm) return std::make_shared<Srun>(slurm_job("--launcher slurm"));
   return std::make_shared<Ssh>(options.ssh);
 }

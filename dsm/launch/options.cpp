@@ -60,6 +60,7 @@ po::options_description further_options() {
       "to them)");
   add("port-range", po::value<std::string>()->value_name("FIRST-LAST"),
       "the ports at which dsmexec and the ranks may listen, as 4000-4099 (default: whichever the kernel chooses)");
+  add("encrypt", "encrypt what ranks say to each other and to dsmexec (it costs time)");
   add("timestamp", "put the time of day in front of each line of the ranks' output");
   add("stdin", po::value<std::string>()->value_name("RANK|all|none"),
       "who reads dsmexec's standard input; the others see its end at once (default: 0)");
@@ -260,6 +261,7 @@ void read_launch(const Values& values, Options& out) {
   if (const auto* wdir = text(values, "wdir")) out.wdir = *wdir;
   out.send = values.count("send") != 0;
   out.open_rendezvous = values.count("open-rendezvous") != 0;
+  out.encrypt = values.count("encrypt") != 0;
   out.dry_run = values.count("dry-run") != 0;
 }
 

@@ -39,6 +39,7 @@ struct Options {
   bool keep_going = false;
   std::string control{};  // a FIFO from which orders are read; empty: none
   bool dry_run = false;
+  bool encrypt = false;                     // what ranks say to each other and to dsmexec
   net::PortRange ports{};                   // where dsmexec and the ranks listen
   std::string wdir{};                       // empty: where dsmexec was called
   Launcher launcher = Launcher::automatic;  // for machine_file "-": slurm, unless another is given

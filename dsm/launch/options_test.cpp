@@ -70,11 +70,11 @@ TEST(Options, PortsAreARange) {
 
 TEST(Options, WhatIsOnOnlyWhenItIsSaid) {
   const Options off = parse_options({"hosts", "prog"});
-  EXPECT_FALSE(off.keep_going || off.timestamp || off.dry_run);
+  EXPECT_FALSE(off.keep_going || off.timestamp || off.dry_run || off.encrypt);
   EXPECT_TRUE(off.control.empty());
-  const Options on =
-      parse_options({"--keep-going", "--timestamp", "--dry-run", "--control", "/tmp/fifo", "hosts", "prog"});
-  EXPECT_TRUE(on.keep_going && on.timestamp && on.dry_run);
+  const Options on = parse_options(
+      {"--keep-going", "--timestamp", "--dry-run", "--encrypt", "--control", "/tmp/fifo", "hosts", "prog"});
+  EXPECT_TRUE(on.keep_going && on.timestamp && on.dry_run && on.encrypt);
   EXPECT_EQ(on.control, "/tmp/fifo");
 }
 

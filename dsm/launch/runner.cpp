@@ -45,7 +45,7 @@ sigset_t take_signals() {
 Coordinator::Config coordinator_config(const Runner::Plan& plan, const net::JobKey& key) {
   Coordinator::Config config;
   config.hosts = plan.hosts;
-  config.key = key;
+  config.credentials = {key, plan.options.encrypt};
   config.protocol = core::name(plan.options.protocol);
   config.home = core::name(plan.options.placement);
   config.pager = pager::name(plan.options.pager);

@@ -110,6 +110,7 @@ Start Runner::order_for(AgentConnection& agent) {
   start.environment = {fmt::format("DSMEXEC_RANKNUM={}", plan_.hosts.size()), "DSMEXEC_HOSTNAME=" + address,
                        fmt::format("DSMEXEC_PORTNUM={}", coordinator_.listen(address))};
   if (terminal) start.environment.emplace_back("DSMEXEC_TTY=1");
+  if (options.encrypt) start.environment.push_back(fmt::format("{}=1", net::encrypt_variable));
   if (options.ports.first != 0) {
     start.environment.push_back(fmt::format("{}={}", net::ports_variable, net::to_text(options.ports)));
   }

@@ -46,8 +46,8 @@ struct Acceptor::Pending {
   [[nodiscard]] Time spared_until() const { return since + (shaking ? longer_grace : grace); }
 };
 
-Acceptor::Acceptor(const JobKey& key, Options options)
-    : key_(key),
+Acceptor::Acceptor(const Credentials& credentials, Options options)
+    : credentials_(credentials),
       options_(std::move(options)),
       listener_(listen_within(options_.address, options_.ports, backlog)) {
   options_.pending = std::max<std::size_t>(std::min(options_.pending, half_of_descriptors()), 1);
@@ -97,7 +97,7 @@ std::vector<Acceptor::Arrival> Acceptor::serve() {
   std::vector<Arrival> arrived;
   for (Proved& one : proved_) {
     try {
-      arrived.push_back({Channel(std::move(one.fd), options_.max_body, options_.queue), one.address});
+      arrived.push_back({Channel(std::move(one.fd), options_.max_body, options_.queue, one.keys), one.address});
     } catch (const std::system_error& error) {
       log(one.address, error.what());
     }
@@ -156,7 +156,8 @@ bool Acceptor::advance(Pending& one, Time now) {
     const Handshake::State state = one.shaking->advance();
     if (state == Handshake::State::refused) return drop(one, one.shaking->why());
     if (state == Handshake::State::done) {
-      proved_.push_back({one.shaking->take_fd(), one.from.host});
+      const auto keys = one.shaking->session();
+      proved_.push_back({one.shaking->take_fd(), one.from.host, keys});
       return false;
     }
   }
@@ -176,7 +177,7 @@ bool Acceptor::read_first_bytes(Pending& one) {
     one.first.append(buffer.data(), got.bytes);
   }
   if (starts_with_magic(one.first)) {
-    one.shaking.emplace(std::move(one.fd), Handshake::Role::server, key_, one.first);
+    one.shaking.emplace(std::move(one.fd), Handshake::Role::server, credentials_, one.first);
     return true;
   }
   if (!options_.other) return drop(one, "wrong first bytes");

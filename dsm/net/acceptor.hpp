@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -41,7 +42,7 @@ class Acceptor {
   };
 
   // Listens from now on. Throws std::system_error (EADDRINUSE, EADDRNOTAVAIL ...).
-  Acceptor(const JobKey& key, Options options);
+  Acceptor(const Credentials& credentials, Options options);
   Acceptor(const Acceptor&) = delete;
   ~Acceptor();
   [[nodiscard]] std::uint16_t port() const noexcept;
@@ -62,6 +63,7 @@ class Acceptor {
   struct Proved {
     ipc::Fd fd;
     std::string address;
+    std::optional<SessionKeys> keys;  // if the job encrypts
   };
   using Time = std::chrono::steady_clock::time_point;
 
@@ -77,7 +79,7 @@ class Acceptor {
   bool drop(const Pending& one, const std::string& why) const;
   void log(const std::string& peer, const std::string& why) const;
 
-  JobKey key_;
+  Credentials credentials_;
   Options options_;
   ipc::Fd listener_;
   std::uint16_t port_ = 0;

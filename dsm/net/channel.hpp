@@ -1,8 +1,8 @@
 // dsm/net/channel.hpp - one authenticated connection that carries frames.
 //
 // Made by connect() or by an Acceptor (acceptor.hpp), after the handshake. From then on nothing here allocates, throws or
-// blocks where it does not say so: a thread inside its SIGSEGV handler may use it. (Sealing of frames, when it comes, is
-// inside this class; its users do not change.)
+// blocks where it does not say so: a thread inside its SIGSEGV handler may use it. In a job with --encrypt frames are
+// sealed (seal.hpp) inside this class, where its users see nothing of it.
 //
 // The socket blocks: a thread that waits sleeps in one system call, and calls that must not wait say so (MSG_DONTWAIT). It
 // is close-on-exec, TCP_NODELAY, with keep-alives and TCP_USER_TIMEOUT (tcp(7)): a host that falls silent ends the
@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "dsm/net/frame.hpp"
@@ -42,8 +43,8 @@ enum class Ahead : std::uint8_t { no, yes };
 class Channel {
  public:
   // `fd`: a connected stream socket on which the handshake is over. `max_body`: longest body it will take, in bytes; a
-  // buffer of that size is allocated here. `queue`: frames that may wait to be sent.
-  Channel(ipc::Fd fd, std::size_t max_body, std::size_t queue = 64);
+  // buffer of that size is allocated here. `queue`: frames that may wait to be sent. `keys`: frames are sealed.
+  Channel(ipc::Fd fd, std::size_t max_body, std::size_t queue = 64, const std::optional<SessionKeys>& keys = {});
   Channel(Channel&&) noexcept;
   Channel& operator=(Channel&&) noexcept;
   ~Channel();
@@ -99,7 +100,7 @@ using Deadline = std::chrono::steady_clock::time_point;
 
 // Connects, proves the key, and returns the channel. `host` is a numeric address or a name. Throws std::system_error, or
 // std::runtime_error with one clause that says why (refused, wrong key, another version, ETIMEDOUT at the deadline).
-[[nodiscard]] Channel connect(const std::string& host, std::uint16_t port, const JobKey& key, Deadline deadline,
-                              std::size_t max_body, std::size_t queue = 64);
+[[nodiscard]] Channel connect(const std::string& host, std::uint16_t port, const Credentials& credentials,
+                              Deadline deadline, std::size_t max_body, std::size_t queue = 64);
 
 }  // namespace dsm::net

@@ -22,13 +22,21 @@ void start_sodium() {
 }
 
 // What each role signs starts with its own text, so neither can be taken for the other, nor for anything else that this
-// key may one day sign. The texts are of equal length: no two inputs run together to the same bytes.
-constexpr std::string_view server_text = "dsm handshake: server";
-constexpr std::string_view client_text = "dsm handshake: client";
-static_assert(server_text.size() == client_text.size());
+// key signs: a wish for encryption, and the keys for it. The texts are of equal length: no two inputs run together to
+// the same bytes.
+struct Texts {
+  std::string_view server, client;
+};
+constexpr Texts plain = {"dsm handshake: server", "dsm handshake: client"};
+constexpr Texts encrypted = {"dsm encrypted: server", "dsm encrypted: client"};
+constexpr Texts keys = {"dsm sealed by: server", "dsm sealed by: client"};
+static_assert(plain.server.size() == plain.client.size() && plain.server.size() == encrypted.server.size() &&
+              encrypted.server.size() == encrypted.client.size() && encrypted.server.size() == keys.server.size() &&
+              keys.server.size() == keys.client.size());
 
-Bytes mac(const JobKey& key, Handshake::Role signer, const Bytes& client_nonce, const Bytes& server_nonce) {
-  const std::string_view text = signer == Handshake::Role::server ? server_text : client_text;
+Bytes mac(const JobKey& key, const Texts& texts, Handshake::Role signer, const Bytes& client_nonce,
+          const Bytes& server_nonce) {
+  const std::string_view text = signer == Handshake::Role::server ? texts.server : texts.client;
   crypto_generichash_state state;
   crypto_generichash_init(&state, key.data(), key.size(), mac_size);
   crypto_generichash_update(&state, handshake_magic.data(), magic_size);
@@ -60,7 +68,7 @@ JobKey random_key() {
   return key;
 }
 
-Handshake::Handshake(Role role, const JobKey& key) : role_(role), key_(key) {
+Handshake::Handshake(Role role, const Credentials& credentials) : role_(role), credentials_(credentials) {
   start_sodium();
   randombytes_buf(mine_.data(), mine_.size());
   if (role_ == Role::client) {
@@ -102,19 +110,41 @@ void Handshake::judge() {
     theirs_ = bytes_at(in_, magic_size);
     append(out_, handshake_magic);
     append(out_, mine_);
-    append(out_, mac(key_, Role::server, theirs_, mine_));
+    append(out_, signature(Role::server, credentials_.encrypt));
     return;
   }
   if (in_.size() != magic_size + nonce_size + mac_size) return;
   if (role_ == Role::client) theirs_ = bytes_at(in_, magic_size);
   const bool client = role_ == Role::client;
-  const Bytes expected =
-      mac(key_, client ? Role::server : Role::client, client ? mine_ : theirs_, client ? theirs_ : mine_);
   const Bytes received = bytes_at(in_, magic_size + nonce_size);
-  if (sodium_memcmp(expected.data(), received.data(), mac_size) != 0)
-    return refuse("the peer does not have this job's key");
-  if (client) append(out_, mac(key_, Role::client, mine_, theirs_));
+  const auto wants = [&](bool encrypt) {
+    const Bytes expected = signature(client ? Role::server : Role::client, encrypt);
+    return sodium_memcmp(expected.data(), received.data(), mac_size) == 0;
+  };
+  if (!wants(credentials_.encrypt)) return refuse(why_not(wants(!credentials_.encrypt)));
+  if (client) append(out_, signature(Role::client, credentials_.encrypt));
   state_ = State::done;
+}
+
+Bytes Handshake::signature(Role signer, bool encrypt) const {
+  const bool client = role_ == Role::client;
+  return mac(credentials_.key, encrypt ? encrypted : plain, signer, client ? mine_ : theirs_, client ? theirs_ : mine_);
+}
+
+// The peer's proof does not hold here; or it would, had this side another opinion of encryption.
+const char* Handshake::why_not(bool has_key) const {
+  if (!has_key) return "the peer does not have this job's key";
+  return credentials_.encrypt ? "the peer does not encrypt, and this side does (--encrypt)"
+                              : "the peer encrypts (--encrypt), and this side does not";
+}
+
+std::optional<SessionKeys> Handshake::session() const {
+  if (state_ != State::done || !credentials_.encrypt) return std::nullopt;
+  const bool client = role_ == Role::client;
+  const auto key_of = [&](Role sender) {
+    return mac(credentials_.key, keys, sender, client ? mine_ : theirs_, client ? theirs_ : mine_);
+  };
+  return SessionKeys{key_of(role_), key_of(client ? Role::server : Role::client)};
 }
 
 void Handshake::judge_magic() {

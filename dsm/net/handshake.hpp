@@ -8,11 +8,16 @@
 //   server -> client   magic, nonce_s, mac("server", nonce_c, nonce_s)
 //   client -> server   mac("client", nonce_c, nonce_s)
 //
+// Whether frames are to be encrypted is part of what is signed, too: nobody in between can talk the two out of it. The
+// keys for that are macs of both nonces, so each connection has its own. (No forward secrecy: who gets to know the job's key
+// can read what was recorded. The key lives as long as the job.)
+//
 // Reads a bounded number of bytes before it trusts anybody. Not async-signal-safe.
 #pragma once
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 
@@ -23,6 +28,18 @@ using JobKey = std::array<std::uint8_t, key_size>;
 
 [[nodiscard]] JobKey random_key();
 
+// What a peer must have, and want, too.
+struct Credentials {
+  Credentials(const JobKey& job_key, bool encrypted = false) : key(job_key), encrypt(encrypted) {}
+  JobKey key;
+  bool encrypt;  // what follows the handshake is sealed (seal.hpp)
+};
+
+// For the two directions of one connection, as its one end sees them.
+struct SessionKeys {
+  std::array<std::uint8_t, 32> send, receive;
+};
+
 // Eight bytes that open every keyed connection; read as a native int they are no rank, so that the classroom handshake
 // (a rank comes first) can share the port. The last byte is the protocol version: a peer of another one is refused by name.
 inline constexpr std::array<std::uint8_t, 8> handshake_magic = {0xff, 'd', 's', 'm', 0xff, 'j', 'k', 1};
@@ -32,7 +49,7 @@ class Handshake {
   enum class Role : std::uint8_t { client, server };
   enum class State : std::uint8_t { running, done, refused };
 
-  Handshake(Role role, const JobKey& key);
+  Handshake(Role role, const Credentials& credentials);
   // Bytes to send now; empties the buffer. A client has some from the start, and even a refusal may leave some: they tell
   // a peer of another version which version this is.
   [[nodiscard]] std::string take_output();
@@ -42,14 +59,18 @@ class Handshake {
   State feed(std::span<const std::uint8_t> bytes);
   [[nodiscard]] State state() const noexcept { return state_; }
   [[nodiscard]] const std::string& why() const noexcept { return why_; }  // one clause; refused only
+  // When it is done: empty if frames are not encrypted.
+  [[nodiscard]] std::optional<SessionKeys> session() const;
 
  private:
   void judge();
   void judge_magic();
+  [[nodiscard]] std::array<std::uint8_t, 32> signature(Role signer, bool encrypt) const;
+  [[nodiscard]] const char* why_not(bool has_key) const;
   void refuse(std::string why);
 
   Role role_;
-  JobKey key_;
+  Credentials credentials_;
   State state_ = State::running;
   std::string out_, in_, why_;
   std::array<std::uint8_t, 32> mine_{}, theirs_{};

@@ -19,8 +19,9 @@ std::span<const std::uint8_t> as_bytes(const std::string& text) {
 
 }  // namespace
 
-Handshaking::Handshaking(ipc::Fd fd, Handshake::Role role, const JobKey& key, const std::string& first_bytes)
-    : fd_(std::move(fd)), handshake_(role, key) {
+Handshaking::Handshaking(ipc::Fd fd, Handshake::Role role, const Credentials& credentials,
+                         const std::string& first_bytes)
+    : fd_(std::move(fd)), handshake_(role, credentials) {
   handshake_.feed(as_bytes(first_bytes));
 }
 

@@ -13,12 +13,13 @@ namespace dsm::net {
 class Handshaking {
  public:
   // `fd`: connected and non-blocking. `first_bytes`: what was already read from it.
-  Handshaking(ipc::Fd fd, Handshake::Role role, const JobKey& key, const std::string& first_bytes = {});
+  Handshaking(ipc::Fd fd, Handshake::Role role, const Credentials& credentials, const std::string& first_bytes = {});
 
   // Sends and reads what it can without waiting. done: both sides have proved the key and all bytes are on their way.
   Handshake::State advance();
   [[nodiscard]] short events() const noexcept;                            // for poll(2): what it waits for
   [[nodiscard]] const std::string& why() const noexcept { return why_; }  // one clause; refused only
+  [[nodiscard]] std::optional<SessionKeys> session() const { return handshake_.session(); }
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
   [[nodiscard]] ipc::Fd take_fd() noexcept { return std::move(fd_); }
 

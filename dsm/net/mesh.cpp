@@ -32,7 +32,7 @@ constexpr std::size_t queue_size = 2048;  // frames on a lane: more than a home 
                                           // and a rank has waiters (core::max_waiters) together
 
 struct Job {
-  const JobKey& key;
+  const Credentials& credentials;
   int rank;
   std::chrono::milliseconds patience;
   Deadline deadline;
@@ -53,7 +53,7 @@ std::string me(const Job& job) { return "rank " + std::to_string(job.rank) + ": 
 Channel reach(const Job& job, const std::string& whom, const Peer& at, const char* phase, std::size_t max_body) {
   const std::string where = " to " + whom + " at " + Address{at.address, at.port}.text();
   try {
-    return connect(at.address, at.port, job.key, job.deadline, max_body, queue_size);
+    return connect(at.address, at.port, job.credentials, job.deadline, max_body, queue_size);
   } catch (const std::system_error& error) {
     if (error.code() == std::errc::timed_out) throw_late(job, "no connection" + where, phase);
     throw std::system_error(error.code(), me(job) + "no connection" + where + " (" + phase + ")");
@@ -261,9 +261,9 @@ void build(const Job& job, Acceptor& acceptor, Mesh& mesh) {
 
 }  // namespace
 
-Mesh join(const JobKey& key, int rank, const std::string& coordinator_host, std::uint16_t coordinator_port,
+Mesh join(const Credentials& credentials, int rank, const std::string& coordinator_host, std::uint16_t coordinator_port,
           std::chrono::milliseconds patience, PortRange ports, std::function<void(const std::string&)> log) {
-  const Job job{key, rank, patience, std::chrono::steady_clock::now() + patience};
+  const Job job{credentials, rank, patience, std::chrono::steady_clock::now() + patience};
   Mesh mesh;
   mesh.rank = rank;
   mesh.coordinator = std::make_unique<Channel>(
@@ -274,7 +274,8 @@ Mesh join(const JobKey& key, int rank, const std::string& coordinator_host, std:
   options.patience = patience;
   options.queue = queue_size;
   options.log = std::move(log);
-  Acceptor acceptor(key, std::move(options));  // before Join is sent: whoever learns of this port can connect to it
+  // Before Join is sent: whoever learns of this port can connect to it.
+  Acceptor acceptor(credentials, std::move(options));
   if (send(*mesh.coordinator, Join{rank, ::getpid(), acceptor.port(), Platform::here()}) != Io::done)
     throw std::runtime_error(me(job) + "the coordinator has closed the connection (rendezvous)");
   mesh.welcome = await_welcome(job, *mesh.coordinator, acceptor);

@@ -36,7 +36,7 @@ struct Mesh {
 // and then on another one, until this returns.
 //
 // Frames that follow on these connections are still in their sockets, where poll(2) sees them.
-[[nodiscard]] Mesh join(const JobKey& key, int rank, const std::string& coordinator_host,
+[[nodiscard]] Mesh join(const Credentials& credentials, int rank, const std::string& coordinator_host,
                         std::uint16_t coordinator_port, std::chrono::milliseconds patience, PortRange ports = {},
                         std::function<void(const std::string&)> log = {});
 

@@ -20,6 +20,8 @@ namespace dsm::net {
 // Where the 32 bytes of the job's key are to be read from: the number of an inherited descriptor (a pipe holding the
 // key and nothing else). The variable holds the number, never the key. dsm_init reads it, closes it and unsets it.
 inline constexpr const char* key_fd_variable = "DSMEXEC_KEY_FD";
+// Set for a job with --encrypt: all connections that prove the key are then sealed (seal.hpp).
+inline constexpr const char* encrypt_variable = "DSMEXEC_ENCRYPT";
 inline constexpr std::size_t max_control_body = 1 << 20;
 
 // What must be equal in all ranks, because pages are copied byte by byte.

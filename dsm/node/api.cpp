@@ -81,7 +81,8 @@ dsm::net::Mesh join_job() {
   const char* const text = std::getenv(dsm::net::ports_variable);
   const auto ports = text == nullptr ? dsm::net::PortRange{} : dsm::net::parse_ports(text);
   if (!ports) throw std::runtime_error(std::string(dsm::net::ports_variable) + "=" + text + " is no range of ports");
-  return dsm::net::join(take_key(), rank, host, static_cast<std::uint16_t>(port), join_patience, *ports);
+  return dsm::net::join({take_key(), std::getenv(dsm::net::encrypt_variable) != nullptr}, rank, host,
+                        static_cast<std::uint16_t>(port), join_patience, *ports);
 }
 
 std::unique_ptr<Job> make_job() {

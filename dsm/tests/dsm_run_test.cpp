@@ -9,6 +9,7 @@
 
 #include <atomic>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <optional>
 #include <random>
@@ -20,6 +21,7 @@ namespace dsm {
 namespace {
 
 using launch::testing::Dsmexec;
+using launch::testing::dsmexec_path;
 using launch::testing::Ended;
 using launch::testing::has_line;
 using launch::testing::job;
@@ -91,6 +93,32 @@ TEST_P(Protocols, OneInstructionOnTwoContendedPagesInBothDirectionsMakesProgress
       ASSERT_EQ(r.code(), 0) << ranks << " ranks: " << text(r);
     }
   }
+}
+
+TEST_P(Protocols, EncryptedJobsWorkAsOthersDo) {
+  for (const char* what : {"rmw", "sync", "atomic"}) {
+    const Ended r = run(job({"-p", GetParam(), "--encrypt", "-n", "4", "--size", "16M"},
+                            {"dsm_stress", what, "--rounds", "100", "--threads", "2", "--seconds", "1"}));
+    ASSERT_EQ(r.code(), 0) << what << text(r);
+  }
+  for (const char* page_size : {"4K", "1M"}) {
+    const Ended r = run(job({"-p", GetParam(), "--encrypt", "--page-size", page_size, "-n", "3", "--size", "16M"},
+                            {"dsm_stress", "rmw", "--rounds", "20"}));
+    ASSERT_EQ(r.code(), 0) << page_size << text(r);
+  }
+}
+
+// Who has the key and does not encrypt, or the other way round, is told so, and says so.
+TEST(Failure, ARankThatDoesNotEncryptAsItsJobDoesIsRefused) {
+  const std::string hello = std::filesystem::path(dsmexec_path()).replace_filename("hello");
+  const Ended without = run(job({"-n", "2", "--encrypt", "--size", "1M"}, {"env", "-u", "DSMEXEC_ENCRYPT", hello}));
+  EXPECT_EQ(without.code(), 1) << text(without);
+  EXPECT_TRUE(has_line(without.err, {"stderr] dsm: rank ", "no connection to the coordinator",
+                                     "the peer encrypts (--encrypt), and this side does not"}))
+      << text(without);
+  const Ended with = run(job({"-n", "2", "--size", "1M"}, {"env", "DSMEXEC_ENCRYPT=1", hello}));
+  EXPECT_EQ(with.code(), 1) << text(with);
+  EXPECT_TRUE(has_line(with.err, {"the peer does not encrypt, and this side does (--encrypt)"})) << text(with);
 }
 
 TEST_P(Protocols, DoubleTouchFinds4Then12Or8Then12) {

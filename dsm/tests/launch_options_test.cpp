@@ -141,5 +141,16 @@ TEST(LaunchOptions, PortsThatAreAllInUseAreNamed) {
   EXPECT_EQ(end.err, "dsmexec: --port-range " + ports + ": all of these ports are in use at 127.0.0.1; name others\n");
 }
 
+TEST(LaunchOptions, ASlurmJobIsNotEncryptedByHalves) {
+  Order order;
+  order.arguments = {"-n", "1", "--launcher", "slurm", "--encrypt", "@", "true"};
+  order.environment = {"SLURM_JOB_ID=1"};
+  const Ended end = run(order);
+  EXPECT_EQ(end.code(), 125);
+  EXPECT_EQ(end.err,
+            "dsmexec: --encrypt: srun would carry the job's key, and Slurm need not encrypt that; say --launcher ssh, "
+            "too\n");
+}
+
 }  // namespace
 }  // namespace dsm::launch::testing

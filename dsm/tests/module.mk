@@ -31,13 +31,14 @@ $(BUILD)/tests/library_test: | $(LIB)/libdsm.a $(LIB)/libdsm.so $(BIN)/dsmc++
 
 # Hosts of their own for whole jobs, made by hosts.sh; this is the slow way to one of them.
 $(eval $(call program,dsm_slow_link,dsm/tests/slow_link.cpp,,-lboost_program_options))
-hosts_tests := $(patsubst %,dsm/tests/%.cpp,hosts_bench hosts_test hosts_failure_test)
+hosts_tests := $(patsubst %,dsm/tests/%.cpp,hosts_bench hosts_test hosts_encrypt_test hosts_failure_test)
 $(eval $(call test,hosts_test,$(hosts_tests),testbench ipc04,,dsmexec dsm_slow_link dsm_stress hello demo jacobi word_count data_exchange))
 
 # The fuzzers: fuzz/harness.hpp. `fuzzer` is libFuzzer's, made by `make fuzz` only; fuzz_test runs the same without it.
-fuzz_names := machine_file frame message handshake classroom
+fuzz_names := machine_file frame message handshake classroom sealed
 fuzz_parsers := $(addprefix dsm/launch/,machine_file.cpp control.cpp classroom.cpp) \
-  $(addprefix dsm/net/,frame.cpp handshake.cpp handshaking.cpp channel.cpp rendezvous.cpp)
+  $(addprefix dsm/net/,frame.cpp handshake.cpp handshaking.cpp channel.cpp channel_receive.cpp seal.cpp \
+  rendezvous.cpp)
 fuzz_sources := $(patsubst %,dsm/tests/fuzz/%.cpp,harness stream peer handshake_tcp $(fuzz_names)) \
   $(fuzz_parsers) $(addprefix dsm/net/,acceptor.cpp address.cpp port_range.cpp)
 fuzz_stands_on := ipc06 ipc04 ipc03 ipc02 ipc01

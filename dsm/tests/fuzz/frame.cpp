@@ -45,59 +45,7 @@ bool is_for_link(const FrameHeader& header, std::size_t max_body) {
   return fits(header, max_body) && (kind == net::FrameKind::control || kind == net::FrameKind::bytes);
 }
 
-void check_equal(const std::vector<Frame>& got, const std::vector<Frame>& expected) {
-  check(got.size() == expected.size(), "not the frames that were sent: too few or too many");
-  for (std::size_t i = 0; i < got.size(); ++i) {
-    check(as_bytes(got[i].header) == as_bytes(expected[i].header), "not the frames that were sent: another header");
-    check(got[i].body == expected[i].body, "not the frames that were sent: another body");
-  }
-}
-
 // ---- receiving ----
-
-Io receive_whole(Channel& channel, std::vector<Frame>& got, net::Ahead ahead) {
-  FrameHeader header{};
-  const std::uint8_t* body = nullptr;
-  const Io io = channel.receive(header, body, ahead);
-  if (io == Io::done) got.push_back({header, std::string(reinterpret_cast<const char*>(body), header.length)});
-  return io;
-}
-
-Io receive_parts(Channel& channel, std::vector<Frame>& got) {
-  FrameHeader header{};
-  if (const Io io = channel.receive_header(header); io != Io::done) return io;
-  std::string body(header.length, ' ');
-  const Io io = channel.receive_body(body.data());
-  if (io == Io::done) got.push_back({header, body});
-  return io;
-}
-
-// To a place of just that length: a byte behind it would be found by AddressSanitizer.
-Io receive_guessed(Channel& channel, std::vector<Frame>& got, std::size_t length) {
-  FrameHeader header{};
-  std::vector<char> place(length);
-  if (const Io io = channel.receive_into(header, place.data(), length, {1}); io != Io::done) return io;
-  std::string body(place.data(), place.size());
-  if (header.length != length) {
-    body.resize(header.length);
-    if (const Io io = channel.receive_body(body.data()); io != Io::done) return io;
-  }
-  got.push_back({header, body});
-  return Io::done;
-}
-
-Io receive_by(unsigned way, Channel& channel, std::vector<Frame>& got, const Plan& plan) {
-  switch (way) {
-    case 0:
-      return receive_whole(channel, got, net::Ahead::yes);
-    case 1:
-      return receive_whole(channel, got, net::Ahead::no);
-    case 2:
-      return receive_parts(channel, got);
-    default:
-      return receive_guessed(channel, got, std::min(plan.guess, plan.max_body));
-  }
-}
 
 void receive_by_channel(const Plan& plan) {
   Sockets sockets = socket_pair();
@@ -106,12 +54,12 @@ void receive_by_channel(const Plan& plan) {
   std::vector<Frame> got;
   Io io = Io::again;
   if (plan.piece != 0) {
-    const auto ahead = (plan.ways & 1u) != 0 ? net::Ahead::yes : net::Ahead::no;
+    const unsigned way = plan.ways & 1u;
     for (std::size_t at = 0; at < plan.stream.size() && io == Io::again; at += plan.piece) {
       put(sockets.other.get(), std::string_view(plan.stream).substr(at, plan.piece));
       // `again` may come early while there is more, but not without end: each time something has been read.
       for (int turns = 0; turns < 2; ++turns) {
-        while ((io = receive_whole(channel, got, ahead)) == Io::done) continue;
+        while ((io = receive_by(way, channel, got, 0)) == Io::done) continue;
       }
     }
   } else {
@@ -120,12 +68,11 @@ void receive_by_channel(const Plan& plan) {
   sockets.other.reset();
   for (unsigned i = 0; io == Io::again || io == Io::done; ++i) {
     const unsigned way = plan.piece != 0 ? plan.ways & 1u : (plan.ways >> (2 * (i % 4))) & 3u;
-    io = receive_by(way, channel, got, plan);
+    io = receive_by(way, channel, got, std::min(plan.guess, plan.max_body));
   }
   check_equal(got, expected.all);
   check(io == (expected.refused ? Io::broken : Io::closed), "a channel ends in another way than its stream does");
-  check(receive_parts(channel, got) == io && receive_whole(channel, got, net::Ahead::yes) == io,
-        "a channel comes back to life");
+  check(receive_by(2, channel, got, 0) == io && receive_by(0, channel, got, 0) == io, "a channel comes back to life");
   std::size_t bytes = 0;
   for (const Frame& one : got) bytes += sizeof one.header + one.body.size();
   check(channel.counters().frames_in >= got.size() && channel.counters().bytes_in >= bytes, "frames are not counted");

@@ -23,17 +23,19 @@ void frame(Input input);         // headers, and the streams of Channel and Link
 void message(Input input);       // JSON: of dsmexec and its agents, of ranks and the coordinator
 void handshake(Input input);     // both roles, the door, and what comes from one who has the key
 void classroom(Input input);     // clients of an open rendezvous
+void sealed(Input input);        // what was sealed, and changed on its way
 
 struct Harness {
   const char* name;
   void (*run)(Input);
   friend void PrintTo(const Harness& harness, std::ostream* out) { *out << harness.name; }  // GoogleTest's
 };
-inline constexpr std::array<Harness, 5> harnesses = {{{"machine_file", machine_file},
+inline constexpr std::array<Harness, 6> harnesses = {{{"machine_file", machine_file},
                                                       {"frame", frame},
                                                       {"message", message},
                                                       {"handshake", handshake},
-                                                      {"classroom", classroom}}};
+                                                      {"classroom", classroom},
+                                                      {"sealed", sealed}}};
 
 // A property does not hold. Nobody here catches it: to libFuzzer that is a crash, to GoogleTest a failure.
 struct Broken : std::logic_error {

@@ -100,9 +100,11 @@ void Edit::apply(std::string& text) const {
   if (how_ == 5) std::fill(text.begin() + static_cast<std::ptrdiff_t>(place), text.end(), value_);
 }
 
-Peer::Peer(Script& script, net::Handshake::Role role) : has_key_(script.byte() % 8 != 7) {
+Peer::Peer(Script& script, net::Handshake::Role role) {
+  const std::size_t whose = script.below(8);
+  has_key_ = whose < 6;
   nonces.next = static_cast<Nonce>(script.below(3));
-  honest_.emplace(role, has_key_ ? key : other_key);
+  honest_.emplace(role, net::Credentials(whose == 7 ? other_key : key, whose == 6));
   nonces.next = Nonce::fresh;
   for (std::size_t left = script.below(4); left > 0; --left) edits_.emplace_back(script);
 }

@@ -53,7 +53,7 @@ class Peer {
   [[nodiscard]] std::string behind() const { return said_.substr(std::min(handshake_size, said_.size())); }
 
  private:
-  bool has_key_;
+  bool has_key_ = false;  // and does not encrypt, as nobody else does here
   std::optional<net::Handshake> honest_;
   std::vector<Edit> edits_;
   std::size_t messages_ = 0;

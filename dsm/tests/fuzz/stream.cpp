@@ -70,6 +70,37 @@ void check_range(const net::Report& report) {
   check(report.phase <= net::Report::Phase::bad_peer, "a report is of no phase");
 }
 
+net::Io receive_whole(net::Channel& channel, std::vector<Frame>& got, net::Ahead ahead) {
+  FrameHeader header{};
+  const std::uint8_t* body = nullptr;
+  const net::Io io = channel.receive(header, body, ahead);
+  if (io == net::Io::done) got.push_back({header, std::string(reinterpret_cast<const char*>(body), header.length)});
+  return io;
+}
+
+net::Io receive_parts(net::Channel& channel, std::vector<Frame>& got) {
+  FrameHeader header{};
+  if (const net::Io io = channel.receive_header(header); io != net::Io::done) return io;
+  std::string body(header.length, ' ');
+  const net::Io io = channel.receive_body(body.data());
+  if (io == net::Io::done) got.push_back({header, body});
+  return io;
+}
+
+// To a place of just that length: a byte behind it would be found by AddressSanitizer.
+net::Io receive_guessed(net::Channel& channel, std::vector<Frame>& got, std::size_t length) {
+  FrameHeader header{};
+  std::vector<char> place(length);
+  if (const net::Io io = channel.receive_into(header, place.data(), length, {1}); io != net::Io::done) return io;
+  std::string body(place.data(), place.size());
+  if (header.length != length) {
+    body.resize(header.length);
+    if (const net::Io io = channel.receive_body(body.data()); io != net::Io::done) return io;
+  }
+  got.push_back({header, body});
+  return net::Io::done;
+}
+
 }  // namespace
 
 Sockets socket_pair() {
@@ -115,6 +146,27 @@ Frames cut(std::string_view stream, bool (*takes)(const FrameHeader&, std::size_
     stream.remove_prefix(sizeof header + header.length);
   }
   return out;
+}
+
+void check_equal(const std::vector<Frame>& got, const std::vector<Frame>& expected) {
+  check(got.size() == expected.size(), "not the frames that were sent: too few or too many");
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    check(as_bytes(got[i].header) == as_bytes(expected[i].header), "not the frames that were sent: another header");
+    check(got[i].body == expected[i].body, "not the frames that were sent: another body");
+  }
+}
+
+net::Io receive_by(unsigned way, net::Channel& channel, std::vector<Frame>& got, std::size_t guess) {
+  switch (way) {
+    case 0:
+      return receive_whole(channel, got, net::Ahead::yes);
+    case 1:
+      return receive_whole(channel, got, net::Ahead::no);
+    case 2:
+      return receive_parts(channel, got);
+    default:
+      return receive_guessed(channel, got, guess);
+  }
 }
 
 void check_header(const FrameHeader& header, std::size_t page_size) {

@@ -6,6 +6,7 @@
 #include <string_view>
 #include <vector>
 
+#include "dsm/net/channel.hpp"
 #include "dsm/net/frame.hpp"
 #include "dsm/net/rendezvous.hpp"
 #include "ipc/fd.hpp"
@@ -35,6 +36,12 @@ struct Frames {
 };
 Frames cut(std::string_view stream, bool (*takes)(const net::FrameHeader&, std::size_t max_body), std::size_t max_body);
 bool fits(const net::FrameHeader& header, std::size_t max_body);  // for cut(): as a Channel has it
+
+void check_equal(const std::vector<Frame>& got, const std::vector<Frame>& expected);
+
+// Asks the channel for a frame by the calls that it has for it. `way`: 0 and 1 do not wait, and read ahead or not; 2 and
+// 3 do. `guess`: the length that 3 is prepared for, at most the channel's longest body.
+net::Io receive_by(unsigned way, net::Channel& channel, std::vector<Frame>& got, std::size_t guess);
 
 // Whatever the decoders take comes back as it was; what they refuse, they do not touch.
 void check_header(const net::FrameHeader& header, std::size_t page_size);
