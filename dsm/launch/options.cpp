@@ -60,7 +60,7 @@ po::options_description further_options() {
       "to them)");
   add("port-range", po::value<std::string>()->value_name("FIRST-LAST"),
       "the ports at which dsmexec and the ranks may listen, as 4000-4099 (default: whichever the kernel chooses)");
-  add("encrypt", "encrypt what ranks say to each other and to dsmexec (it costs time)");
+  add("encrypt", "encrypt what ranks say to each other and to dsmexec (it costs time; see SECURITY.md)");
   add("timestamp", "put the time of day in front of each line of the ranks' output");
   add("stdin", po::value<std::string>()->value_name("RANK|all|none"),
       "who reads dsmexec's standard input; the others see its end at once (default: 0)");
