@@ -40,6 +40,8 @@ DEPS_HOSTS := iproute2 nftables openssh-client openssh-server
 # For `make fuzz`. Where clang does not bring libFuzzer with it, that is in a package of its own.
 DEPS_FUZZ := clang
 DEPS_FUZZ_RUNTIME := libclang-rt-dev
+# For `make bench-launch`: mpiexec.hydra, to be compared with.
+DEPS_BENCH := mpich
 # For dsm/tests/slurm.sh; likewise.
 DEPS_SLURM := munge slurm-wlm
 
@@ -123,13 +125,15 @@ lab: $(call made_in,labs/$(LAB)-%) ## one lab, with its tests: make lab LAB=04
 
 # ---- verbs: packages -------------------------------------------------------------------------------------------------
 
-.PHONY: deps deps-test deps-hosts deps-slurm
+.PHONY: deps deps-test deps-hosts deps-slurm deps-bench
 deps: ## install what building and the demo need, if it is missing (apt; sudo unless root)
 	@.ci/install $(DEPS)
 deps-test: deps ## and what the tests need besides
 	@.ci/install $(DEPS_TEST)
 deps-hosts: deps-test ## and what tests over ssh need: an ssh server, which Debian then starts
 	@.ci/install $(DEPS_HOSTS)
+deps-bench: deps ## and what `make bench-launch` compares with: mpiexec.hydra
+	@.ci/install $(DEPS_BENCH)
 deps-slurm: deps-test ## and what tests with srun need: Slurm, which Debian then starts
 	@.ci/install $(DEPS_SLURM)
 
@@ -150,6 +154,14 @@ bench: ## what a page fault costs beside its limit: a table, and build/bench.jso
 	@$(MAKE) deps
 	@$(MAKE) $(BIN)/dsm_bench $(BIN)/dsmexec
 	@$(BIN)/dsm_bench --output $(BUILD)/bench.json
+RUNS ?= 1000
+SSH_RUNS ?= 30
+KEX ?=
+.PHONY: bench-launch
+bench-launch: ## what starting a job costs beside mpiexec.hydra and ssh: RUNS=1000 SSH_RUNS=30 KEX=curve25519-sha256
+	@$(MAKE) deps
+	@$(MAKE) $(BIN)/dsm_launch_bench $(BIN)/dsmexec
+	@.ci/bench-launch $(BUILD) $(RUNS) $(SSH_RUNS) '$(KEX)'
 SEED ?= 1
 COUNT ?= 10000
 PROTOCOL ?= both

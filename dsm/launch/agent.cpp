@@ -1,7 +1,6 @@
 #include "dsm/launch/agent.hpp"
 
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -37,6 +36,7 @@ constexpr milliseconds linger{250};           // what a rank left running may en
 constexpr milliseconds leftover_grace{500};   // then, from SIGTERM to SIGKILL
 constexpr milliseconds give_up_after{5'000};  // after the first SIGKILL
 constexpr milliseconds look_again{10};        // /proc has no descriptor to wait on
+constexpr std::size_t max_starting = 64;      // ranks; each holds a descriptor more until it runs
 constexpr int key_number = 3;                 // of the key's descriptor in a rank
 
 ipc::LineMux::Token token_of(int rank, Stream stream) {
@@ -44,12 +44,6 @@ ipc::LineMux::Token token_of(int rank, Stream stream) {
 }
 
 sigset_t agent_signals() { return ipc::signal_set({SIGCHLD, SIGTERM, SIGINT, SIGHUP}); }
-
-int usable_cores() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-}
 
 // What we inherited, without the variables of a job that dsmexec itself may be a rank of.
 std::vector<std::string> inherited_environment() {
@@ -154,58 +148,80 @@ void Agent::take_program(std::string_view piece) {
 void Agent::start_ranks() {
   oom_kills_ = oom_kills();
   prompts_ = start_.prompts;
-  for (std::size_t i = 0; i < start_.ranks.size(); ++i) {
-    const int rank = start_.ranks[i];
-    std::vector<std::string> environment = inherited_environment();
-    for (const std::string& variable : start_.environment) set_variable(environment, variable);
-    environment.push_back("DSMEXEC_RANKID=" + std::to_string(rank));
-    environment.push_back(net::key_fd_variable + ("=" + std::to_string(key_number)));
-    try {
-      ranks_.push_back({rank, start_rank(start_, rank, environment), false});
-      ++running_;
-      link_.send(Started{rank, ranks_.back().pid});
-    } catch (const ipc::SpawnError& error) {
-      link_.send(NotStarted{rank, error.step, error.error});
-    } catch (const std::system_error& error) {
-      link_.send(NotStarted{rank, "starting a process", error.code().value()});
-    }
-    if (ranks_.size() != i + 1) {
-      on(KillAll{});
-      break;
-    }
+  std::vector<std::string> environment = inherited_environment();
+  for (const std::string& variable : start_.environment) set_variable(environment, variable);
+  environment.push_back(net::key_fd_variable + ("=" + std::to_string(key_number)));
+  bool all_run = true;
+  for (std::size_t first = 0; all_run && first < start_.ranks.size(); first += max_starting) {
+    const std::size_t count = std::min(max_starting, start_.ranks.size() - first);
+    all_run = start_some({start_.ranks.data() + first, count}, environment);
   }
+  if (!all_run) on(KillAll{});
   begun_ = true;
   if (running_ == 0) ended_at_ = Clock::now();
 }
 
-pid_t Agent::start_rank(const Start& start, int rank, const std::vector<std::string>& environment) {
+// Forks all before it waits for the first to run: each gets ready while the next is forked. Dsmexec hears of the first
+// trouble only.
+bool Agent::start_some(std::span<const int> ranks, const std::vector<std::string>& environment) {
+  std::vector<Beginning> begun;
+  bool all_run = true;
+  const auto trouble = [&](int rank, const std::string& step, int error) {
+    if (all_run) link_.send(NotStarted{rank, step, error});
+    all_run = false;
+  };
+  for (std::size_t i = 0; all_run && i < ranks.size(); ++i) {
+    try {
+      begun.push_back(begin_rank(ranks[i], environment));
+    } catch (const std::system_error& error) {
+      trouble(ranks[i], "starting a process", error.code().value());
+    }
+  }
+  for (Beginning& one : begun) {
+    try {
+      ranks_.push_back({one.rank, ipc::finish_spawn(one.starting, one.options), false});
+    } catch (const ipc::SpawnError& error) {
+      trouble(one.rank, error.step, error.error);
+      continue;
+    }
+    ++running_;
+    lines_.add(std::move(one.out), token_of(one.rank, Stream::out));
+    lines_.add(std::move(one.err), token_of(one.rank, Stream::err));
+    if (one.in) {
+      feed_.add(std::move(one.in));
+      fed_ = true;
+    }
+    link_.send(Started{one.rank, ranks_.back().pid});
+  }
+  return all_run;
+}
+
+Agent::Beginning Agent::begin_rank(int rank, const std::vector<std::string>& environment) const {
+  Beginning one;
   ipc::Pipe out = ipc::make_pipe(), err = ipc::make_pipe(), in;
-  const ipc::Fd key = key_pipe(start.key);
-  const bool reads = std::find(start.readers.begin(), start.readers.end(), rank) != start.readers.end();
-  if (reads) {
+  const ipc::Fd key = key_pipe(start_.key);
+  if (std::find(start_.readers.begin(), start_.readers.end(), rank) != start_.readers.end()) {
     in = ipc::make_pipe();
   } else {
     in.read = ipc::Fd(ipc::check(::open("/dev/null", O_RDONLY | O_CLOEXEC), "open /dev/null"));
   }
-  ipc::SpawnOptions options;
-  options.arguments = start.arguments;
-  options.program = start.program;
-  options.environment = environment;
-  options.working_directory = start.working_directory;
-  options.standard_input = in.read.get();
-  options.standard_output = out.write.get();
-  options.standard_error = err.write.get();
-  options.descriptors = {{key.get(), key_number}};
-  options.new_process_group = true;
-  options.parent_death_signal = SIGKILL;
-  const pid_t pid = ipc::spawn(options);
-  lines_.add(std::move(out.read), token_of(rank, Stream::out));
-  lines_.add(std::move(err.read), token_of(rank, Stream::err));
-  if (reads) {
-    feed_.add(std::move(in.write));
-    fed_ = true;
-  }
-  return pid;
+  one.rank = rank;
+  one.options.arguments = start_.arguments;
+  one.options.program = start_.program;
+  one.options.environment = environment;
+  one.options.environment->push_back("DSMEXEC_RANKID=" + std::to_string(rank));
+  one.options.working_directory = start_.working_directory;
+  one.options.standard_input = in.read.get();
+  one.options.standard_output = out.write.get();
+  one.options.standard_error = err.write.get();
+  one.options.descriptors = {{key.get(), key_number}};
+  one.options.new_process_group = true;
+  one.options.parent_death_signal = SIGKILL;
+  one.starting = ipc::begin_spawn(one.options);
+  one.out = std::move(out.read);
+  one.err = std::move(err.read);
+  one.in = std::move(in.write);
+  return one;
 }
 
 void Agent::on(const PassSignal& signal) {

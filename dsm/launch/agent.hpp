@@ -12,6 +12,7 @@
 #include <chrono>
 #include <cstdint>
 #include <map>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,6 +22,7 @@
 #include "dsm/telemetry/sampler.hpp"
 #include "ipc/line_mux.hpp"
 #include "ipc/signals.hpp"
+#include "ipc/spawn.hpp"
 
 namespace dsm::launch {
 
@@ -38,6 +40,12 @@ class Agent {
     int number = 0;
     pid_t pid = 0;         // 0: has been reaped
     bool stopped = false;  // we have sent it a signal
+  };
+  struct Beginning {  // a rank that has been forked; whether its program runs is not known yet
+    int rank = 0;
+    ipc::SpawnOptions options;
+    ipc::Starting starting;
+    ipc::Fd out, err, in;  // our ends; `in` only if it gets the input
   };
   struct Held {  // an unfinished line
     std::size_t bytes = 0;
@@ -57,7 +65,8 @@ class Agent {
 
   void take_program(std::string_view piece);
   void start_ranks();
-  pid_t start_rank(const Start& start, int rank, const std::vector<std::string>& environment);
+  [[nodiscard]] bool start_some(std::span<const int> ranks, const std::vector<std::string>& environment);
+  [[nodiscard]] Beginning begin_rank(int rank, const std::vector<std::string>& environment) const;
   void reap(pid_t first_to_end);
   [[nodiscard]] bool ended_by_kernel(int wait_status);
   void read_signals();

@@ -12,6 +12,7 @@
 #include <cerrno>
 #include <system_error>
 
+#include "dsm/launch/processes.hpp"
 #include "dsm/launch/status.hpp"
 #include "ipc/error.hpp"
 #include "ipc/socket.hpp"
@@ -74,6 +75,9 @@ void AgentConnection::start_here() {
   ipc::Fd copy(ipc::check(::fcntl(ours.get(), F_DUPFD_CLOEXEC, 3), "fcntl"));
   link_.emplace(std::move(ours), std::move(copy));
   greeting_ = Greeting::heard;
+  // It is not waited for: what it is to do can lie there when it comes, and what it would say of this machine is known.
+  cores = usable_cores();
+  set_open();
 }
 
 void AgentConnection::start_there() {

@@ -167,11 +167,13 @@ std::vector<Machine> read_machine_file(const std::string& path) {
   };
   const ipc::Fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
   if (!file) fail(std::strerror(errno));
-  std::string text(max_file + 1, '\0');
-  const ssize_t got = ipc::read_full(file.get(), text.data(), text.size());
-  if (got < 0) fail(std::strerror(errno));
-  if (static_cast<std::size_t>(got) > max_file) fail("it is longer than 1 MiB");
-  text.resize(static_cast<std::size_t>(got));
+  std::string text;
+  std::array<char, 16384> piece{};  // such files are short: no buffer for the longest
+  for (ssize_t got = 1; got > 0; text.append(piece.data(), static_cast<std::size_t>(got))) {
+    got = ipc::read_full(file.get(), piece.data(), piece.size());
+    if (got < 0) fail(std::strerror(errno));
+    if (text.size() + static_cast<std::size_t>(got) > max_file) fail("it is longer than 1 MiB");
+  }
   return parse_machine_file(text, path);
 }
 

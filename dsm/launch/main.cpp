@@ -126,7 +126,7 @@ void fill_standard_descriptors() {
 }
 
 int complain(int code, const std::string& why) {
-  fmt::print(stderr, "dsmexec: {}\n", why);
+  std::fputs(fmt::format("dsmexec: {}\n", why).c_str(), stderr);
   return code;
 }
 
@@ -145,7 +145,7 @@ std::optional<int> serve_job(const std::vector<std::string>& arguments) {
   if (first == "--agent" && (count == 1 || (count == 2 && arguments[1] == "remote"))) return agent_main(count == 2);
   if (first == "--guard" && count == 2) return guard_main(arguments[1]);
   if (first == "--hash" && count == 1) {
-    fmt::print("{}\n", hash_of("/proc/self/exe"));
+    std::puts(own_identity().c_str());
     return std::fflush(stdout) == 0 ? 0 : 1;
   }
   return std::nullopt;
@@ -154,7 +154,7 @@ std::optional<int> serve_job(const std::vector<std::string>& arguments) {
 int run(const std::vector<std::string>& arguments) {
   Options options = parse_options(arguments);
   if (options.help || options.help_all || options.version) {
-    fmt::print("{}", options.version ? version_text() : help_text(options.help_all));
+    std::fputs((options.version ? version_text() : help_text(options.help_all)).c_str(), stdout);
     return std::fflush(stdout) == 0 ? 0 : exit_trouble;
   }
   Runner::Plan plan = make_plan(std::move(options));

@@ -10,7 +10,15 @@ launch_stands_on := launch telemetry net core ipc06_watchdog ipc06 ipc05 ipc04 i
 launch_links := -lsodium -lboost_program_options -lfmt
 
 $(eval $(call library,launch,$(launch_sources)))
-$(eval $(call program,dsmexec,dsm/launch/main.cpp,$(launch_stands_on),$(launch_links)))
+# For a job on this machine dsmexec is executed twice, and three times on each other one. Shared libraries would take
+# most of the time of a short job: so all that can be in the file is (a library without an archive is linked as usual).
+# With a sanitizer, which has libraries of its own, it is as the other programs.
+archive = $(or $(filter /%,$(shell $(CXX) -print-file-name=lib$(1).a)),-l$(1))
+launch_whole = -Wl,--build-id=sha1 -static-libstdc++ -static-libgcc $(call archive,sodium) $(call archive,boost_program_options) -Wl,--as-needed -lfmt
+$(eval $(call program,dsmexec,dsm/launch/main.cpp dsm/launch/format.cpp,$(launch_stands_on),$(launch_links)))
+ifeq ($(SANITIZER),)
+$(BIN)/dsmexec: LDLIBS_ = $(launch_whole)
+endif
 $(eval $(call test,launch_test,$(launch_tests),$(launch_stands_on),$(launch_links)))
 
 # From the outside: runs the real dsmexec, which lies in bin/ beside the folder of the test.

@@ -2,6 +2,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -48,6 +49,26 @@ bool read_stat(const char* pid_text, Entry& out) {
   return std::from_chars(parent, end, out.parent).ec == std::errc();
 }
 
+// Whether all children of this process, which has one thread, are in `except`: so it has no descendants but those. A
+// zombie counts. False, too, if the kernel has no such list (CONFIG_PROC_CHILDREN). The list may miss children when
+// one is reaped while it is being read, proc(5); but nobody but us reaps ours.
+bool all_children_are_in(const std::set<pid_t>& except) {
+  const std::string self = std::to_string(::getpid());
+  const ipc::Fd file(::open(("/proc/self/task/" + self + "/children").c_str(), O_RDONLY | O_CLOEXEC));
+  if (!file) return false;
+  std::array<char, 512> buffer{};
+  const ssize_t size = ipc::read_full(file.get(), buffer.data(), buffer.size());
+  if (size < 0 || static_cast<std::size_t>(size) == buffer.size()) return false;  // so many are not all excepted
+  const char* const end = buffer.data() + size;
+  for (const char* at = buffer.data(); at != end;) {
+    pid_t child = 0;
+    const auto [behind, error] = std::from_chars(at, end, child);
+    if (error != std::errc() || except.count(child) == 0) return false;
+    at = behind != end ? behind + 1 : end;  // each has a blank behind it
+  }
+  return true;
+}
+
 }  // namespace
 
 bool is_gone(pid_t pid) {
@@ -58,6 +79,7 @@ bool is_gone(pid_t pid) {
 void become_subreaper() { ipc::check(::prctl(PR_SET_CHILD_SUBREAPER, 1), "prctl PR_SET_CHILD_SUBREAPER"); }
 
 std::vector<pid_t> descendants(pid_t root, const std::set<pid_t>& except) {
+  if (root == ::getpid() && all_children_are_in(except)) return {};  // as when a job ends well; a look at all costs
   std::multimap<pid_t, Entry> children;
   const std::unique_ptr<DIR, int (*)(DIR*)> folder(::opendir("/proc"), &::closedir);
   if (!folder) ipc::throw_errno("opendir /proc");
@@ -83,6 +105,12 @@ std::size_t signal_descendants(pid_t root, int signo, const std::set<pid_t>& exc
   const auto found = descendants(root, except);
   for (const pid_t pid : found) ::kill(pid, signo);
   return found.size();
+}
+
+int usable_cores() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  return ::sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
 }
 
 std::string oom_file(const std::string& cgroups) {

@@ -26,6 +26,8 @@ std::size_t signal_descendants(pid_t root, int signo, const std::set<pid_t>& exc
 // Whether a process has ended, reaped or not.
 [[nodiscard]] bool is_gone(pid_t pid);
 
+[[nodiscard]] int usable_cores();  // on which this process may run
+
 // How many processes the kernel has ended for want of memory (the OOM killer): in this process's memory cgroup, or, where
 // there is none to be read, on this machine. Only differences matter.
 [[nodiscard]] std::uint64_t oom_kills();

@@ -42,6 +42,10 @@ TEST(Processes, DescendantsAreFoundAcrossSessionsAndAfterTheirParentsDeath) {
   EXPECT_TRUE(contains(descendants(::getpid()), family.parent));
   EXPECT_TRUE(contains(descendants(::getpid()), family.grandchild));
   EXPECT_TRUE(descendants(::getpid(), {family.parent}).empty());
+  const Family other;
+  EXPECT_EQ(descendants(::getpid(), {family.parent, other.parent}), std::vector<pid_t>());
+  EXPECT_TRUE(contains(descendants(::getpid(), {family.parent}), other.grandchild));
+  EXPECT_FALSE(contains(descendants(::getpid(), {family.parent}), family.grandchild));
   EXPECT_FALSE(contains(descendants(family.grandchild), family.parent));
 
   ASSERT_EQ(::kill(family.parent, SIGKILL), 0);

@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <link.h>
 #include <sodium.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -80,6 +81,45 @@ std::string hash_of(const std::string& path) {
   crypto_generichash_final(&state, hash.data(), hash.size());
   std::array<char, 2 * crypto_generichash_BYTES + 1> text{};
   return sodium_bin2hex(text.data(), text.size(), hash.data(), hash.size());
+}
+
+namespace {
+
+// The note that the linker leaves in an executable, elf(5); empty if there is none.
+std::string build_id_in(const dl_phdr_info& object) {
+  for (int i = 0; i < object.dlpi_phnum; ++i) {
+    const ElfW(Phdr)& segment = object.dlpi_phdr[i];
+    if (segment.p_type != PT_NOTE) continue;
+    const auto* at = reinterpret_cast<const char*>(object.dlpi_addr + segment.p_vaddr);
+    const auto padded = [](std::size_t size) { return (size + 3) & ~std::size_t{3}; };
+    for (const char* const end = at + segment.p_memsz; at + sizeof(ElfW(Nhdr)) <= end;) {
+      ElfW(Nhdr) note{};
+      std::memcpy(&note, at, sizeof note);
+      const char* const name = at + sizeof note;
+      const char* const value = name + padded(note.n_namesz);
+      if (note.n_type == NT_GNU_BUILD_ID && std::string_view(name, note.n_namesz) == std::string_view("GNU", 4)) {
+        return {value, note.n_descsz};
+      }
+      at = value + padded(note.n_descsz);
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+std::string own_identity() {
+  std::string id;
+  const auto first = [](dl_phdr_info* object, std::size_t, void* out) {
+    *static_cast<std::string*>(out) = build_id_in(*object);
+    return 1;  // the executable comes first, and no more is needed
+  };
+  ::dl_iterate_phdr(first, &id);
+  if (id.empty()) return hash_of("/proc/self/exe");
+  std::string text(2 * id.size() + 1, '\0');
+  sodium_bin2hex(text.data(), text.size(), reinterpret_cast<const unsigned char*>(id.data()), id.size());
+  text.pop_back();
+  return fmt::format("{}-{}", text, std::filesystem::file_size("/proc/self/exe"));
 }
 
 std::string own_folder() { return std::filesystem::read_symlink("/proc/self/exe").parent_path().string(); }

@@ -18,6 +18,10 @@ struct Program {
 // BLAKE2b of a file's content, in hexadecimal: whether two machines have the same program. Empty if it cannot be read.
 [[nodiscard]] std::string hash_of(const std::string& path);
 
+// Of the running executable: whether another machine has the same one. Its build id and its size, so that nobody has to
+// read it for that; without a build id the hash above. Hexadecimal digits and '-'.
+[[nodiscard]] std::string own_identity();
+
 // The folder of the running executable.
 [[nodiscard]] std::string own_folder();
 

@@ -57,5 +57,13 @@ TEST(Program, WhatCannotBeExecutedIs126AndDoesNotHideWhatCan) {
   EXPECT_EQ(find_program(f.path + "/one/plain/x", "", "/", path).code, 127);
 }
 
+TEST(Program, TheOwnIdentityIsOneWordThatEndsWithTheSizeOfTheFile) {
+  const std::string own = own_identity();
+  EXPECT_EQ(own, own_identity());
+  EXPECT_EQ(own.find_first_not_of("0123456789abcdef-"), std::string::npos) << own;
+  EXPECT_GE(own.find('-'), 32U) << own;  // this linker makes build ids
+  EXPECT_TRUE(own.ends_with('-' + std::to_string(std::filesystem::file_size("/proc/self/exe")))) << own;
+}
+
 }  // namespace
 }  // namespace dsm::launch

@@ -77,7 +77,7 @@ Job::Config job_config(const Runner::Plan& plan) {
 
 OwnFile own_file() {
   const std::string path = std::filesystem::read_symlink("/proc/self/exe").string();
-  return {path, hash_of("/proc/self/exe"), std::filesystem::file_size("/proc/self/exe")};
+  return {path, own_identity(), std::filesystem::file_size("/proc/self/exe")};
 }
 
 std::set<pid_t> present_children() {
@@ -277,6 +277,7 @@ void Runner::turn() {
 }
 
 int Runner::run() {
+  give_orders(Clock::now());  // now already, if there is nobody but this machine
   while (!job_.over() || sweeping_) turn();
   finish();
   return job_.exit_code();

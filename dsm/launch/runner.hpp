@@ -5,7 +5,7 @@
 //
 // First one agent is started for each site. When all have said Hello, it is known by which addresses the machines see each
 // other; then each agent is told what to start, and where its ranks find the rendezvous. So nothing is started anywhere
-// before every machine has been reached.
+// before every machine has been reached. (This machine is: its agent is told without being waited for.)
 //
 // runner_agents.cpp has what concerns agents, runner.cpp the rest. One thread; nothing in the loop blocks. Made and run
 // once by main. Not async-signal-safe.

@@ -34,6 +34,9 @@ $(eval $(call program,dsm_slow_link,dsm/tests/slow_link.cpp,,-lboost_program_opt
 hosts_tests := $(patsubst %,dsm/tests/%.cpp,hosts_bench hosts_test hosts_encrypt_test hosts_failure_test)
 $(eval $(call test,hosts_test,$(hosts_tests),testbench ipc04,,dsmexec dsm_slow_link dsm_stress hello demo jacobi word_count data_exchange))
 
+# What it costs to start a job.
+$(eval $(call program,dsm_launch_bench,dsm/tests/launch_cost.cpp,ipc04 ipc01,-lboost_program_options))
+
 # The fuzzers: fuzz/harness.hpp. `fuzzer` is libFuzzer's, made by `make fuzz` only; fuzz_test runs the same without it.
 fuzz_names := machine_file frame message handshake classroom sealed
 fuzz_parsers := $(addprefix dsm/launch/,machine_file.cpp control.cpp classroom.cpp) \

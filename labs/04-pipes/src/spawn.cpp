@@ -189,10 +189,11 @@ void try_programs(const Plan& plan) noexcept {
 
 // ---- in the parent ----
 
-std::string object_of(const Report& report, const SpawnOptions& options, const Plan& plan) {
+std::string object_of(const Report& report, const SpawnOptions& options) {
   if (report.step == Step::chdir) return options.working_directory;
-  if ((report.step == Step::dup || report.step == Step::dup2) && !plan.redirects.empty()) {
-    const auto [ours, target] = plan.redirects.at(static_cast<std::size_t>(report.index));
+  const auto wanted = redirects(options);
+  if ((report.step == Step::dup || report.step == Step::dup2) && !wanted.empty()) {
+    const auto [ours, target] = wanted.at(static_cast<std::size_t>(report.index));
     return std::to_string(ours) + " -> " + std::to_string(target);
   }
   return options.program.empty() ? options.arguments.front() : options.program;
@@ -216,7 +217,7 @@ SpawnError::SpawnError(std::string step_, int error_, const std::string& object)
       step(std::move(step_)),
       error(error_) {}
 
-pid_t spawn(const SpawnOptions& options) {
+Starting begin_spawn(const SpawnOptions& options) {
   if (options.arguments.empty()) throw std::invalid_argument("spawn: no arguments, not even a name");
   Plan plan;
   plan.arguments = pointers(options.arguments);
@@ -247,21 +248,30 @@ pid_t spawn(const SpawnOptions& options) {
   // The child does the same, and whichever comes first is in time: the group exists before we learn anything of the
   // child, and before its program runs. EACCES: it has done exec.
   if (options.new_process_group) ::setpgid(child, child);
-
-  // Close-on-exec closes the last write end when the program starts: end of file is success.
-  errors.write.reset();
-  Report report{};
-  if (read_full(errors.read.get(), &report, sizeof report) != sizeof report) return child;
-  int status = 0;
-  while (::waitpid(child, &status, 0) == -1 && errno == EINTR) continue;
-  throw SpawnError(step_names.at(static_cast<std::size_t>(report.step)), report.error,
-                   object_of(report, options, plan));
+  return {child, std::move(errors.read)};
   //@ starter
-  // TODO 04.spawn: fork; the child does run_child(plan). How does the parent learn whether exec was successful? Which
-  // end of which pipe must be closed for that? And why are all signals blocked around fork()?
-  //| static_cast<void>(run_child), static_cast<void>(object_of), static_cast<void>(step_names);
+  // TODO 04.spawn: fork; the child does run_child(plan). Which end of which pipe goes back to the caller, and what
+  // becomes of the other? And why are all signals blocked around fork()?
+  //| static_cast<void>(run_child);
   //| throw std::system_error(ENOSYS, std::generic_category(), "spawn");
   //@ end
 }
+
+pid_t finish_spawn(const Starting& starting, const SpawnOptions& options) {
+  //@ solution 04.started
+  // Close-on-exec closes the last write end when the program starts: end of file is success.
+  Report report{};
+  if (read_full(starting.errors.get(), &report, sizeof report) != sizeof report) return starting.pid;
+  int status = 0;
+  while (::waitpid(starting.pid, &status, 0) == -1 && errno == EINTR) continue;
+  throw SpawnError(step_names.at(static_cast<std::size_t>(report.step)), report.error, object_of(report, options));
+  //@ starter
+  // TODO 04.started: how does the parent learn whether exec was successful? Whoever was not is reaped here.
+  //| static_cast<void>(object_of), static_cast<void>(step_names), static_cast<void>(options);
+  //| return starting.pid;
+  //@ end
+}
+
+pid_t spawn(const SpawnOptions& options) { return finish_spawn(begin_spawn(options), options); }
 
 }  // namespace ipc

@@ -73,6 +73,23 @@ TEST(Spawn, ReturnsAChildThatCanBeWaitedFor) {
   EXPECT_EQ(WTERMSIG(status), SIGTERM);
 }
 
+TEST(Spawn, ManyMayBeOnTheirWayAtOneTime) {
+  SpawnOptions good = shell("exit 5"), bad;
+  bad.arguments = {"/nonexistent/program"};
+  const ipc::Starting first = ipc::begin_spawn(good), second = ipc::begin_spawn(bad), third = ipc::begin_spawn(good);
+  EXPECT_EQ(ipc::finish_spawn(third, good), third.pid);
+  try {
+    ipc::finish_spawn(second, bad);
+    ADD_FAILURE() << "it has started";
+  } catch (const ipc::SpawnError& failure) {
+    EXPECT_EQ(failure.step, "execve");
+    EXPECT_EQ(failure.error, ENOENT);
+  }
+  EXPECT_EQ(::waitpid(second.pid, nullptr, 0), -1) << "it has not been reaped";
+  EXPECT_EQ(ipc::finish_spawn(first, good), first.pid);
+  for (const ipc::Starting* one : {&first, &third}) EXPECT_EQ(WEXITSTATUS(ipc::testing::wait_for(one->pid)), 5);
+}
+
 TEST(Spawn, TheProgramNeedNotBeTheFirstArgument) {
   SpawnOptions options;
   options.program = "/bin/sh";

@@ -62,4 +62,15 @@ struct SpawnError : std::runtime_error {
 // until they are reset.
 [[nodiscard]] pid_t spawn(const SpawnOptions& options);
 
+// spawn() in two steps, for who starts many programs: with the first step done for all of them before the second is
+// done for any, each gets ready while the next one is forked. begin_spawn() throws what spawn() throws, but for
+// SpawnError; finish_spawn() throws only that. REQUIRES: each that has begun is finished, with the same options; then
+// the pid is what spawn() would have returned.
+struct Starting {
+  pid_t pid = 0;
+  Fd errors;  // read end of the pipe over which the child reports
+};
+[[nodiscard]] Starting begin_spawn(const SpawnOptions& options);
+pid_t finish_spawn(const Starting& starting, const SpawnOptions& options);
+
 }  // namespace ipc
