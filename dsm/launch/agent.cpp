@@ -13,14 +13,12 @@
 #include <type_traits>
 #include <utility>
 
-#include "dsm/launch/output.hpp"
 #include "dsm/launch/orphan_segments.hpp"
+#include "dsm/launch/output.hpp"
 #include "dsm/launch/processes.hpp"
 #include "dsm/launch/program.hpp"
 #include "dsm/net/rendezvous.hpp"
 #include "ipc/error.hpp"
-#include "ipc/spawn.hpp"
-#include "ipc/watchdog.hpp"
 
 extern char** environ;
 
@@ -101,7 +99,7 @@ Agent::Agent(ipc::Fd in, ipc::Fd out, bool remote)
 // ------------------------------------------------------------------------------------------------
 
 void Agent::handle(const Link::Frame& frame) {
-  heard_at_ = Clock::now();
+  silence_.heard(Clock::now());
   if (frame.header.kind == static_cast<std::uint8_t>(net::FrameKind::bytes)) {
     if (frame.header.op == static_cast<std::uint8_t>(Bytes::program)) return take_program(frame.body);
     if (frame.header.op != static_cast<std::uint8_t>(Bytes::input)) return;
@@ -388,13 +386,12 @@ bool Agent::room() const { return link_.queued() < max_queued; }
 int Agent::timeout_ms() const {
   if (killing_ || (begun_ && running_ == 0)) return static_cast<int>(look_again.count());
   if (prompts_ && std::any_of(held_.begin(), held_.end(), [](const auto& h) { return h.second.bytes > 0; })) return 50;
-  return remote_ ? ipc::milliseconds_until(next_beat_, Clock::now()) : -1;
+  return remote_ ? ipc::milliseconds_until(beats_.next(), Clock::now()) : -1;
 }
 
 // Not behind other things that wait to be sent: if dsmexec does not read for so long, it needs no more news of us.
 void Agent::beat() {
-  if (!remote_ || Clock::now() < next_beat_) return;
-  next_beat_ = Clock::now() + beat_period;
+  if (!remote_ || !beats_.due(Clock::now())) return;
   if (link_.queued() == 0) link_.send(Beat{});
 }
 
@@ -413,8 +410,7 @@ int Agent::run() {
 
     read_signals();
     if (!lost_ && link_.receive([this](const Link::Frame& frame) { handle(frame); }) != Link::State::open) lost_ = true;
-    if (by_srun_ && !started_ && Clock::now() >= heard_at_ + silence)
-      lost_ = true;  // what has come counts: after receive
+    if (by_srun_ && !started_ && silence_.silent(Clock::now())) lost_ = true;  // what has come counts: after receive
     write_input();
     if (!done) {
       take_output(set);

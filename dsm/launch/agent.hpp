@@ -23,6 +23,7 @@
 #include "ipc/line_mux.hpp"
 #include "ipc/signals.hpp"
 #include "ipc/spawn.hpp"
+#include "ipc/watchdog.hpp"
 
 namespace dsm::launch {
 
@@ -87,7 +88,8 @@ class Agent {
   telemetry::Sampler sampler_;
   std::vector<Rank> ranks_;
   bool remote_, by_srun_;
-  Clock::time_point next_beat_{}, heard_at_ = Clock::now();
+  ipc::BeatTimer beats_{beat_period};
+  ipc::SilenceTimer silence_{silence, Clock::now()};
   Start start_;                      // what dsmexec has ordered
   ipc::Fd program_;                  // a file in memory, if dsmexec sends the program
   std::uint64_t program_bytes_ = 0;  // that are still to come

@@ -49,7 +49,7 @@ void AgentConnection::start(Time now) {
   received_.clear();
   said_.clear();
   ++tries_;
-  heard_at_ = next_beat_ = now;
+  silence_.heard(now);
   if (site_.local) return start_here();
   try {
     start_there();
@@ -187,10 +187,7 @@ void AgentConnection::send_program(const std::string& path) {
 void AgentConnection::flush(Time now) {
   send_own_file();
   if (!link_ || ended_at_ || is_over()) return;
-  if (!site_.local && is_open() && now >= next_beat_) {
-    next_beat_ = now + beat_period;
-    if (link_->queued() == 0) link_->send(Beat{});
-  }
+  if (!site_.local && is_open() && beats_.due(now) && link_->queued() == 0) link_->send(Beat{});
   while (sending_program_ && file_ && link_->queued() < max_queued) {
     std::string piece(piece_size, '\0');
     const ssize_t got = ipc::read_full(file_.get(), piece.data(), piece.size());
@@ -211,7 +208,7 @@ void AgentConnection::hear(Time now, const Link::Sink& sink, const std::function
     heard = true;
     sink(frame);
   });
-  if (heard) heard_at_ = now;
+  if (heard) silence_.heard(now);
   if (is_over()) return let_go();
   if (state == Link::State::open) return;
   if (state == Link::State::broken) {
@@ -241,7 +238,7 @@ void AgentConnection::let_go() {
 bool AgentConnection::check(Time now) {
   read_errors();
   if (state_ == State::waiting || is_over()) return false;
-  if (is_open() && !site_.local && !ended_at_ && now >= heard_at_ + silence) {
+  if (is_open() && !site_.local && !ended_at_ && silence_.silent(now)) {
     kill();
     state_ = State::lost;
     how_ = fmt::format("nothing was heard from it for {} s",
@@ -275,7 +272,7 @@ AgentConnection::Time AgentConnection::next_deadline(Time now) const {
   Time first = Time::max();
   if (state_ == State::waiting && start_at_ > now) first = start_at_;
   if (ended_at_ && !is_over()) first = std::min(first, *ended_at_ + exit_patience);
-  if (is_open() && !site_.local && !ended_at_) first = std::min({first, heard_at_ + silence, next_beat_});
+  if (is_open() && !site_.local && !ended_at_) first = std::min({first, silence_.deadline(), beats_.next()});
   return first;
 }
 

@@ -21,6 +21,7 @@
 #include "dsm/launch/site.hpp"
 #include "dsm/telemetry/snapshot.hpp"
 #include "ipc/fd.hpp"
+#include "ipc/watchdog.hpp"
 
 namespace dsm::launch {
 
@@ -71,7 +72,7 @@ class AgentConnection {
   // Reads what is there and hands over whole frames. `why` for the log if it is not understood; then it is killed.
   void hear(Time now, const Link::Sink& sink, const std::function<void(const std::string&)>& log);
   // Nobody listened to it: silence does not count.
-  void not_heard(Time now) { heard_at_ = now; }
+  void not_heard(Time now) { silence_.heard(now); }
   // Takes the steps that are due: failed and lost are found out here. True if one of both has just come true: how()
   // says why, in one clause or line.
   [[nodiscard]] bool check(Time now);
@@ -112,7 +113,9 @@ class AgentConnection {
   std::string piece_;  // of dsmexec's own file
   bool sending_program_ = false;
   int tries_ = 0;
-  Time start_at_{}, heard_at_{}, next_beat_{};
+  Time start_at_{};
+  ipc::BeatTimer beats_{beat_period};
+  ipc::SilenceTimer silence_{silence, {}};
   std::optional<Time> ended_at_;  // its connection has ended, too early
 };
 

@@ -16,17 +16,14 @@ int milliseconds_until(BeatClock::time_point then, BeatClock::time_point now) no
 
 bool Heartbeat::beat() noexcept {
   //@ solution 06.beat
-  const auto now = BeatClock::now();
-  if (now < next_) return true;
-  next_ = now + period_;
+  if (!timer_.due(BeatClock::now())) return true;
   std::byte alive{1};
   const iovec part{&alive, sizeof alive};
   const int error = send_some(fd_, {&part, 1}).error;
   return error == 0 || error == EAGAIN;
   //@ starter
-  // TODO 06.beat: if a beat is due, send one byte and note when the next is due. The watcher may be asleep and the
-  // socket full: may you wait for it? What does send say when the watcher is dead?
-  //| static_cast<void>(fd_), static_cast<void>(period_);
+  // TODO 06.beat: if a beat is due, send one byte. The watcher may be asleep and the socket full: may you wait for it? What does send say when the watcher is dead?
+  //| static_cast<void>(fd_), static_cast<void>(timer_);
   //| return true;
   //@ end
 }
@@ -41,9 +38,9 @@ HeartbeatMonitor::Verdict HeartbeatMonitor::check(BeatClock::time_point now) noe
     if (got.end || (got.error != 0 && got.error != EAGAIN)) return Verdict::gone;
     if (got.error == EAGAIN) break;
     beats_ += got.bytes;
-    last_ = now;
+    silence_.heard(now);
   }
-  return now < deadline() ? Verdict::alive : Verdict::silent;
+  return silence_.silent(now) ? Verdict::silent : Verdict::alive;
   //@ starter
   // TODO 06.silence: read all the beats that have come, then judge. Why not the other way round? And what do you make
   // of end of file?

@@ -28,22 +28,50 @@ using Milliseconds = std::chrono::milliseconds;
 // past.
 [[nodiscard]] int milliseconds_until(BeatClock::time_point then, BeatClock::time_point now) noexcept;
 
+// The two timers of a heartbeat, as values: for beats that travel among other messages, as those between dsmexec and its
+// agents do, and for the two classes below, which have a socket for them alone.
+class BeatTimer {
+ public:
+  explicit BeatTimer(Milliseconds period) noexcept : period_(period) {}
+  // True when a beat is due, at once the first time; the next one is then due a period later.
+  [[nodiscard]] bool due(BeatClock::time_point now) noexcept {
+    if (now < next_) return false;
+    next_ = now + period_;
+    return true;
+  }
+  [[nodiscard]] BeatClock::time_point next() const noexcept { return next_; }
+
+ private:
+  Milliseconds period_;
+  BeatClock::time_point next_{};
+};
+class SilenceTimer {
+ public:
+  SilenceTimer(Milliseconds limit, BeatClock::time_point now) noexcept : limit_(limit), last_(now) {}
+  void heard(BeatClock::time_point now) noexcept { last_ = now; }
+  [[nodiscard]] bool silent(BeatClock::time_point now) const noexcept { return now >= deadline(); }
+  [[nodiscard]] BeatClock::time_point deadline() const noexcept { return last_ + limit_; }  // silent from then on
+
+ private:
+  Milliseconds limit_;
+  BeatClock::time_point last_;
+};
+
 // The watched side. REQUIRES: beat() is called from the loop that does the work, at least once in every period, and in
 // the middle of long work too. From a helper thread it would say no more than that the helper thread is alive.
 class Heartbeat {
  public:
   // `fd`: a connected socket, a record socket or a stream; it stays the caller's. The first beat is due at once.
-  Heartbeat(int fd, Milliseconds period) noexcept : fd_(fd), period_(period) {}
+  Heartbeat(int fd, Milliseconds period) noexcept : fd_(fd), timer_(period) {}
   // Sends a beat, one byte, if it is due. Never waits: if the watcher has not read for so long that no more goes in,
   // what it has not read yet says enough. False: the other end is gone.
   bool beat() noexcept;
   // Milliseconds until the next one is due.
-  [[nodiscard]] int due_ms() const noexcept { return milliseconds_until(next_, BeatClock::now()); }
+  [[nodiscard]] int due_ms() const noexcept { return milliseconds_until(timer_.next(), BeatClock::now()); }
 
  private:
   int fd_;
-  Milliseconds period_;
-  BeatClock::time_point next_{};
+  BeatTimer timer_;
 };
 
 // After this long without a beat a peer counts as dead. It may have stopped just after a beat, so two beats and a half
@@ -54,18 +82,16 @@ class Heartbeat {
 class HeartbeatMonitor {
  public:
   enum class Verdict { alive, silent, gone };  // gone: it has closed its end (or died: the kernel closed it)
-  HeartbeatMonitor(int fd, Milliseconds limit, BeatClock::time_point now) noexcept
-      : fd_(fd), limit_(limit), last_(now) {}
+  HeartbeatMonitor(int fd, Milliseconds limit, BeatClock::time_point now) noexcept : fd_(fd), silence_(limit, now) {}
   // Reads what has come, all of it, and only then judges: a watcher that was itself held up finds the beats waiting.
   // Never waits.
   [[nodiscard]] Verdict check(BeatClock::time_point now) noexcept;
-  [[nodiscard]] std::uint64_t beats() const noexcept { return beats_; }                     // read so far
-  [[nodiscard]] BeatClock::time_point deadline() const noexcept { return last_ + limit_; }  // silent from then on
+  [[nodiscard]] std::uint64_t beats() const noexcept { return beats_; }  // read so far
+  [[nodiscard]] BeatClock::time_point deadline() const noexcept { return silence_.deadline(); }
 
  private:
   int fd_;
-  Milliseconds limit_;
-  BeatClock::time_point last_;
+  SilenceTimer silence_;
   std::uint64_t beats_ = 0;
 };
 
