@@ -34,7 +34,7 @@ ALL_LDFLAGS := -pthread $(if $(SANITIZER),-fsanitize=$(SANITIZER)) $(LDFLAGS)
 
 # What apt is asked for. libboost-program-options-dev brings all headers of Boost; libgmock-dev brings GoogleTest.
 DEPS := g++ libboost-program-options-dev libfmt-dev libncurses-dev libsodium-dev nlohmann-json3-dev
-DEPS_TEST := libgmock-dev spin strace valgrind
+DEPS_TEST := gdb libgmock-dev spin strace valgrind
 # For dsm/tests/hosts.sh. Not installed by themselves: Debian starts an ssh server as soon as it is there.
 DEPS_HOSTS := iproute2 nftables openssh-client openssh-server
 # For `make fuzz`. Where clang does not bring libFuzzer with it, that is in a package of its own.

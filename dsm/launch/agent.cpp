@@ -2,25 +2,18 @@
 
 #include <fcntl.h>
 #include <signal.h>
-#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
-#include <cstring>
 #include <type_traits>
 #include <utility>
 
 #include "dsm/launch/orphan_segments.hpp"
-#include "dsm/launch/output.hpp"
 #include "dsm/launch/processes.hpp"
-#include "dsm/launch/program.hpp"
-#include "dsm/net/rendezvous.hpp"
 #include "ipc/error.hpp"
-
-extern char** environ;
 
 namespace dsm::launch {
 namespace {
@@ -34,30 +27,12 @@ constexpr milliseconds linger{250};           // what a rank left running may en
 constexpr milliseconds leftover_grace{500};   // then, from SIGTERM to SIGKILL
 constexpr milliseconds give_up_after{5'000};  // after the first SIGKILL
 constexpr milliseconds look_again{10};        // /proc has no descriptor to wait on
-constexpr std::size_t max_starting = 64;      // ranks; each holds a descriptor more until it runs
-constexpr int key_number = 3;                 // of the key's descriptor in a rank
 
-ipc::LineMux::Token token_of(int rank, Stream stream) {
-  return static_cast<ipc::LineMux::Token>(rank) * 4 + static_cast<ipc::LineMux::Token>(stream);
-}
+// What gdb prints about a rank is a third stream of it.
+constexpr ipc::LineMux::Token stack_mark = 3;
+bool is_stack(ipc::LineMux::Token token) { return token % 4 == stack_mark; }
 
 sigset_t agent_signals() { return ipc::signal_set({SIGCHLD, SIGTERM, SIGINT, SIGHUP}); }
-
-// What we inherited, without the variables of a job that dsmexec itself may be a rank of.
-std::vector<std::string> inherited_environment() {
-  std::vector<std::string> out;
-  for (char** entry = environ; *entry != nullptr; ++entry) {
-    if (std::strncmp(*entry, "DSMEXEC_", 8) != 0) out.emplace_back(*entry);
-  }
-  return out;
-}
-
-// "NAME=value" instead of what NAME was before.
-void set_variable(std::vector<std::string>& environment, const std::string& variable) {
-  const std::string name = variable.substr(0, variable.find('=') + 1);
-  std::erase_if(environment, [&name](const std::string& each) { return each.rfind(name, 0) == 0; });
-  environment.push_back(variable);
-}
 
 // Where srun was called that started this process, srun(1); null: it was not srun.
 const char* srun_address() { return std::getenv("SLURM_LAUNCH_NODE_IPADDR"); }
@@ -71,27 +46,14 @@ std::string caller_address() {
   return text.substr(0, text.find(' '));
 }
 
-// A file in memory that was written and is now to be executed: it must not be open for writing (ETXTBSY).
-ipc::Fd reopened(const ipc::Fd& file) {
-  const std::string path = "/proc/self/fd/" + std::to_string(file.get());
-  return ipc::Fd(ipc::check(::open(path.c_str(), O_RDONLY | O_CLOEXEC), "open the program that was sent"));
-}
-
-// The read end of a pipe that holds the key and nothing else.
-ipc::Fd key_pipe(const net::JobKey& key) {
-  ipc::Pipe pipe = ipc::make_pipe();
-  if (ipc::write_full(pipe.write.get(), key.data(), key.size()) != static_cast<ssize_t>(key.size()))
-    ipc::throw_errno("write key");
-  return std::move(pipe.read);
-}
-
 }  // namespace
 
 Agent::Agent(ipc::Fd in, ipc::Fd out, bool remote)
     : link_(std::move(in), std::move(out)),
       signals_(agent_signals()),
       remote_(remote),
-      by_srun_(remote && srun_address() != nullptr) {
+      by_srun_(remote && srun_address() != nullptr),
+      stacks_(usable_cores()) {
   link_.send(Hello{agent_version, usable_cores(), remote ? caller_address() : ""});
 }
 
@@ -116,116 +78,11 @@ void Agent::on(const Other&) {
   throw std::runtime_error("dsmexec sent what only an agent says");
 }
 
-void Agent::on(const Start& start) {
-  if (started_) throw std::runtime_error("dsmexec sent a second start");
-  started_ = true;
-  start_ = start;
-  if (start_.lenient && ::access(start_.working_directory.c_str(), X_OK) != 0) {
-    start_.working_directory.clear();
-    link_.send(NoFolder{});
-  }
-  if (start_.program_hash.empty() || hash_of(start_.program) == start_.program_hash) return start_ranks();
-  program_ = ipc::Fd(ipc::check(::memfd_create("program", MFD_CLOEXEC), "memfd_create"));
-  program_bytes_ = start_.program_size;
-  link_.send(NeedProgram{});
-}
-
-void Agent::take_program(std::string_view piece) {
-  if (!program_ || piece.size() > program_bytes_)
-    throw std::runtime_error("dsmexec sent more of a program than it said");
-  if (ipc::write_full(program_.get(), piece.data(), piece.size()) != static_cast<ssize_t>(piece.size())) {
-    ipc::throw_errno("write the program that was sent");
-  }
-  program_bytes_ -= piece.size();
-  if (program_bytes_ > 0 || killing_) return;
-  program_ = reopened(program_);
-  start_.program = "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(program_.get());
-  start_ranks();
-}
-
-void Agent::start_ranks() {
-  oom_kills_ = oom_kills();
-  prompts_ = start_.prompts;
-  std::vector<std::string> environment = inherited_environment();
-  for (const std::string& variable : start_.environment) set_variable(environment, variable);
-  environment.push_back(net::key_fd_variable + ("=" + std::to_string(key_number)));
-  bool all_run = true;
-  for (std::size_t first = 0; all_run && first < start_.ranks.size(); first += max_starting) {
-    const std::size_t count = std::min(max_starting, start_.ranks.size() - first);
-    all_run = start_some({start_.ranks.data() + first, count}, environment);
-  }
-  if (!all_run) on(KillAll{});
-  begun_ = true;
-  if (running_ == 0) ended_at_ = Clock::now();
-}
-
-// Forks all before it waits for the first to run: each gets ready while the next is forked. Dsmexec hears of the first
-// trouble only.
-bool Agent::start_some(std::span<const int> ranks, const std::vector<std::string>& environment) {
-  std::vector<Beginning> begun;
-  bool all_run = true;
-  const auto trouble = [&](int rank, const std::string& step, int error) {
-    if (all_run) link_.send(NotStarted{rank, step, error});
-    all_run = false;
-  };
-  for (std::size_t i = 0; all_run && i < ranks.size(); ++i) {
-    try {
-      begun.push_back(begin_rank(ranks[i], environment));
-    } catch (const std::system_error& error) {
-      trouble(ranks[i], "starting a process", error.code().value());
-    }
-  }
-  for (Beginning& one : begun) {
-    try {
-      ranks_.push_back({one.rank, ipc::finish_spawn(one.starting, one.options), false});
-    } catch (const ipc::SpawnError& error) {
-      trouble(one.rank, error.step, error.error);
-      continue;
-    }
-    ++running_;
-    lines_.add(std::move(one.out), token_of(one.rank, Stream::out));
-    lines_.add(std::move(one.err), token_of(one.rank, Stream::err));
-    if (one.in) {
-      feed_.add(std::move(one.in));
-      fed_ = true;
-    }
-    link_.send(Started{one.rank, ranks_.back().pid});
-  }
-  return all_run;
-}
-
-Agent::Beginning Agent::begin_rank(int rank, const std::vector<std::string>& environment) const {
-  Beginning one;
-  ipc::Pipe out = ipc::make_pipe(), err = ipc::make_pipe(), in;
-  const ipc::Fd key = key_pipe(start_.key);
-  if (std::find(start_.readers.begin(), start_.readers.end(), rank) != start_.readers.end()) {
-    in = ipc::make_pipe();
-  } else {
-    in.read = ipc::Fd(ipc::check(::open("/dev/null", O_RDONLY | O_CLOEXEC), "open /dev/null"));
-  }
-  one.rank = rank;
-  one.options.arguments = start_.arguments;
-  one.options.program = start_.program;
-  one.options.environment = environment;
-  one.options.environment->push_back("DSMEXEC_RANKID=" + std::to_string(rank));
-  one.options.working_directory = start_.working_directory;
-  one.options.standard_input = in.read.get();
-  one.options.standard_output = out.write.get();
-  one.options.standard_error = err.write.get();
-  one.options.descriptors = {{key.get(), key_number}};
-  one.options.new_process_group = true;
-  one.options.parent_death_signal = SIGKILL;
-  one.starting = ipc::begin_spawn(one.options);
-  one.out = std::move(out.read);
-  one.err = std::move(err.read);
-  one.in = std::move(in.write);
-  return one;
-}
-
 void Agent::on(const PassSignal& signal) {
   // Who has ended by itself shall not be told of as stopped by us. A leader that has not been reaped keeps its group's
   // number.
   reap(0);
+  stacks_.stop();
   for (Rank& rank : ranks_) {
     if (rank.pid == 0) continue;
     rank.stopped = true;
@@ -234,11 +91,18 @@ void Agent::on(const PassSignal& signal) {
   }
 }
 
+void Agent::on(const Interrupt& interrupt) {
+  for (const Rank& rank : ranks_) {
+    if (rank.number == interrupt.rank && rank.pid != 0) ::kill(-rank.pid, SIGINT);
+  }
+}
+
 void Agent::on(const KillAll&) {
   reap(0);
   for (Rank& rank : ranks_) rank.stopped = rank.stopped || rank.pid != 0;
   if (!killing_) kill_at_ = Clock::now();
   killing_ = true;
+  stacks_.stop();
 }
 
 void Agent::on(const InputEnd&) { feed_.end(); }
@@ -249,6 +113,29 @@ void Agent::on(const Watch& watch) {
 }
 
 void Agent::on(const Ask& ask) { send_sample(ask.id); }
+
+void Agent::on(const TakeStacks&) {
+  for (const Rank& rank : ranks_) {
+    // One that runs under a debugger cannot have a second.
+    if (rank.pid != 0 && !is_debugged(rank.number)) stacks_.want(rank.number, rank.pid);
+  }
+  telling_ = true;
+  take_more_stacks();
+}
+
+void Agent::take_more_stacks() {
+  if (!telling_) return;
+  try {
+    stacks_.start([this](int rank, ipc::Fd out) {
+      lines_.add(std::move(out), static_cast<ipc::LineMux::Token>(rank) * 4 + stack_mark);
+    });
+  } catch (const std::exception&) {  // no process or descriptor to be had: then without
+    stacks_.stop();
+  }
+  if (!stacks_.done()) return;
+  telling_ = false;
+  link_.send(StacksTaken{});
+}
 
 void Agent::send_sample(std::uint64_t id) {
   const std::string sample = telemetry::encode(sampler_.sample());
@@ -266,7 +153,10 @@ void Agent::reap(pid_t first_to_end) {
                         [first_to_end](const ipc::ChildExit& e) { return e.pid == first_to_end; });
   for (const ipc::ChildExit& exit : exits) {
     const auto rank = std::find_if(ranks_.begin(), ranks_.end(), [&](const Rank& r) { return r.pid == exit.pid; });
-    if (rank == ranks_.end()) continue;  // something that a rank had started, and left to us
+    if (rank == ranks_.end()) {  // a debugger; or something that a rank had started, and left to us
+      stacks_.reaped(exit.pid);
+      continue;
+    }
     rank->pid = 0;
     link_.send(Exited{rank->number, exit.status, rank->stopped, !rank->stopped && ended_by_kernel(exit.status)});
     if (--running_ == 0) ended_at_ = Clock::now();
@@ -293,6 +183,10 @@ void Agent::read_signals() {
 }
 
 void Agent::take_line(ipc::LineMux::Token token, std::string_view line, bool complete) {
+  if (is_stack(token)) {
+    if (Stacks::tells(line)) link_.send(Bytes::stack, token / 4, 0, line);
+    return;
+  }
   if (token != batch_of_ || batch_.size() > max_batch) ship();
   batch_of_ = token;
   if (complete) {
@@ -313,7 +207,11 @@ void Agent::take_output(const std::vector<pollfd>& set) {
   const auto line = [this](ipc::LineMux::Token t, std::string_view text, bool complete) {
     take_line(t, text, complete);
   };
-  lines_.handle(set, line, [this](ipc::LineMux::Token token) { held_.erase(token); });
+  lines_.handle(set, line, [this](ipc::LineMux::Token token) {
+    held_.erase(token);
+    if (is_stack(token)) stacks_.told();
+  });
+  take_more_stacks();
   ship();
   if (prompts_) show_prompts();
 }

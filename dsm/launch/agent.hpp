@@ -7,7 +7,7 @@
 // control connection ends everything is killed. Slurm does not always end a connection of which the other end was
 // killed while the agent was being started: so one that came by srun ends, too, if it hears nothing before it has ranks.
 //
-// One thread, one poll loop, nothing that blocks. Not async-signal-safe.
+// agent_start.cpp has how ranks are started, agent.cpp the rest. One thread, one poll loop, nothing that blocks. Not async-signal-safe.
 #pragma once
 #include <chrono>
 #include <cstdint>
@@ -19,6 +19,8 @@
 
 #include "dsm/launch/control.hpp"
 #include "dsm/launch/feed.hpp"
+#include "dsm/launch/output.hpp"
+#include "dsm/launch/stacks.hpp"
 #include "dsm/telemetry/sampler.hpp"
 #include "ipc/line_mux.hpp"
 #include "ipc/signals.hpp"
@@ -56,10 +58,12 @@ class Agent {
   void handle(const Link::Frame& frame);
   void on(const Start& start);
   void on(const PassSignal& signal);
+  void on(const Interrupt& interrupt);
   void on(const KillAll&);
   void on(const InputEnd&);
   void on(const Watch& watch);
   void on(const Ask& ask);
+  void on(const TakeStacks&);
   void on(const Beat&) {}
   template <class Other>
   void on(const Other&);  // an agent's own messages, sent to an agent
@@ -68,6 +72,10 @@ class Agent {
   void start_ranks();
   [[nodiscard]] bool start_some(std::span<const int> ranks, const std::vector<std::string>& environment);
   [[nodiscard]] Beginning begin_rank(int rank, const std::vector<std::string>& environment) const;
+  [[nodiscard]] bool is_debugged(int rank) const;
+  [[nodiscard]] static ipc::LineMux::Token token_of(int rank, Stream stream) {
+    return static_cast<ipc::LineMux::Token>(rank) * 4 + static_cast<ipc::LineMux::Token>(stream);
+  }
   void reap(pid_t first_to_end);
   [[nodiscard]] bool ended_by_kernel(int wait_status);
   void read_signals();
@@ -77,6 +85,7 @@ class Agent {
   void show_prompts();
   void write_input();
   void send_sample(std::uint64_t id);
+  void take_more_stacks();
   void beat();
   bool finish();  // the steps from the last rank's end, or an order to kill, to the end; true when all is done
   [[nodiscard]] int timeout_ms() const;
@@ -105,8 +114,10 @@ class Agent {
   ipc::LineMux::Token batch_of_ = 0;
   bool prompts_ = false, showing_ = false;
   std::map<ipc::LineMux::Token, Held> held_;
-  Feed feed_;         // into the standard input of ranks
-  bool fed_ = false;  // some rank wants it, or dsmexec has not been told yet that none does
+  Stacks stacks_;
+  bool telling_ = false;  // dsmexec waits for stacks
+  Feed feed_;             // into the standard input of ranks
+  bool fed_ = false;      // some rank wants it, or dsmexec has not been told yet that none does
   Clock::time_point ended_at_{}, kill_at_{};
 };
 

@@ -124,13 +124,19 @@ json write(const Start& m) {
           {"environment", to_texts(m.environment)},
           {"key", to_hex(m.key)},
           {"readers", m.readers},
+          {"debugger", to_texts(m.debugger)},
+          {"debugged", m.debugged},
+          {"traceable", m.traceable},
           {"prompts", m.prompts}};
 }
 json write(const PassSignal& m) { return {{"type", "signal"}, {"signo", m.signo}}; }
+json write(const Interrupt& m) { return {{"type", "interrupt"}, {"rank", m.rank}}; }
 json write(const KillAll&) { return {{"type", "kill"}}; }
 json write(const InputEnd&) { return {{"type", "input_end"}}; }
 json write(const Watch& m) { return {{"type", "watch"}, {"rank", m.rank}, {"segment", m.segment}}; }
 json write(const Ask& m) { return {{"type", "ask"}, {"id", m.id}}; }
+json write(const TakeStacks&) { return {{"type", "take_stacks"}}; }
+json write(const StacksTaken&) { return {{"type", "stacks_taken"}}; }
 json write(const Beat&) { return {{"type", "beat"}}; }
 json write(const Hello& m) {
   return {{"type", "hello"}, {"version", m.version}, {"cores", m.cores}, {"caller", to_text(m.caller)}};
@@ -165,6 +171,9 @@ AgentMessage read_start(const json& m) {
   out.environment = list(member(m, "environment"), bytes);
   out.key = to_key(bytes(member(m, "key")));
   out.readers = list(member(m, "readers"), integer<int>);
+  out.debugger = list(member(m, "debugger"), bytes);
+  out.debugged = list(member(m, "debugged"), integer<int>);
+  out.traceable = boolean(member(m, "traceable"));
   out.prompts = boolean(member(m, "prompts"));
   if (out.ranks.empty() || out.hosts.size() != out.ranks.size() || out.arguments.empty())
     throw Malformed("nothing to start");
@@ -176,10 +185,13 @@ AgentMessage read(const json& m) {
   const auto number = [&m](const char* name) { return integer<int>(member(m, name)); };
   if (type == "start") return read_start(m);
   if (type == "signal") return PassSignal{number("signo")};
+  if (type == "interrupt") return Interrupt{number("rank")};
   if (type == "kill") return KillAll{};
   if (type == "input_end") return InputEnd{};
   if (type == "watch") return Watch{number("rank"), number("segment")};
   if (type == "ask") return Ask{integer<std::uint64_t>(member(m, "id"))};
+  if (type == "take_stacks") return TakeStacks{};
+  if (type == "stacks_taken") return StacksTaken{};
   if (type == "beat") return Beat{};
   if (type == "hello") {
     return Hello{integer<std::uint32_t>(member(m, "version")), number("cores"), bytes(member(m, "caller"))};

@@ -39,12 +39,18 @@ struct Start {
   bool lenient = false;                // if there is no such folder, the agent's will do
   std::vector<std::string> environment;  // "NAME=value", for all ranks, beside what the agent inherits
   net::JobKey key{};
-  std::vector<int> readers;  // of these ranks: they get the `input` bytes
-  bool prompts = false;      // show unfinished lines after a while
+  std::vector<int> readers;           // of these ranks: they get the `input` bytes
+  std::vector<std::string> debugger;  // words in front of the program; looked up on the PATH there
+  std::vector<int> debugged;          // of these ranks: they run under it
+  bool traceable = false;             // their stacks may be asked for
+  bool prompts = false;               // show unfinished lines after a while
 };
 struct PassSignal {
   int signo = 0;
-};                  // to the process group of every rank
+};  // to the process group of every rank
+struct Interrupt {
+  int rank = 0;
+};                  // SIGINT to its process group, for a debugger: the job goes on
 struct KillAll {};  // end the ranks and all that they started
 struct InputEnd {};
 struct Watch {
@@ -53,8 +59,9 @@ struct Watch {
 };  // attach this telemetry segment
 struct Ask {
   std::uint64_t id = 0;
-};               // for a telemetry sample
-struct Beat {};  // either way: "I am alive", to and from agents on other machines
+};                     // for a telemetry sample
+struct TakeStacks {};  // of the ranks that run: where are they?
+struct Beat {};        // either way: "I am alive", to and from agents on other machines
 
 // ---- agent -> dsmexec ----
 
@@ -79,7 +86,8 @@ struct Exited {
   int status = 0;
   bool stopped = false;
   bool out_of_memory = false;
-};  // status: as wait(2) has it; the rest: see job.hpp
+};                      // status: as wait(2) has it; the rest: see job.hpp
+struct StacksTaken {};  // they have been told, or cannot be
 struct InputTaken {
   std::uint64_t bytes = 0;
 };                      // so much of the input is in the pipes of all readers
@@ -88,10 +96,11 @@ struct Done {
   int left = 0;
 };  // nothing runs any more, but for so many processes
 
-using AgentMessage = std::variant<Start, PassSignal, KillAll, InputEnd, Watch, Ask, Beat, Hello, NeedProgram, NoFolder,
-                                  Started, NotStarted, Exited, InputTaken, InputClosed, Done>;
+using AgentMessage =
+    std::variant<Start, PassSignal, Interrupt, KillAll, InputEnd, Watch, Ask, TakeStacks, Beat, Hello, NeedProgram,
+                 NoFolder, Started, NotStarted, Exited, StacksTaken, InputTaken, InputClosed, Done>;
 
-inline constexpr std::uint32_t agent_version = 3;
+inline constexpr std::uint32_t agent_version = 4;
 inline constexpr std::chrono::milliseconds beat_period{1000};  // of agents on other machines
 // After which an agent on another machine counts as lost; and dsmexec, for an agent that came by srun, until it has said
 // what is to be started. (Later it may stand still, in a debugger or in the background, and its ranks go on.)
@@ -109,6 +118,7 @@ enum class Bytes : std::uint8_t {
   part = 2,     // agent ->: a part of a very long line; a, b as above
   shown = 3,    // agent ->: an unfinished line that is to be shown now; a, b as above
   input = 4,    // -> agent
+  stack = 7,    // agent ->: a line that tells where a rank stands, without its newline; a = rank
   program = 6,  // -> agent: the next piece of the program's file
   sample = 5,   // agent ->: an encoded telemetry::Snapshot; a = the id of what it answers, 0 for the last one
 };

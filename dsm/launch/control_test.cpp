@@ -28,6 +28,9 @@ TEST(Control, EveryByteOfAnArgumentSurvives) {
   start.environment = {"A=\xc3\xa4"};
   start.key = net::random_key();
   start.readers = {3};
+  start.debugger = {"gdb", "--args"};
+  start.debugged = {0};
+  start.traceable = true;
   start.prompts = true;
   start.lenient = true;
   start.program_hash = "0a1b";
@@ -40,6 +43,9 @@ TEST(Control, EveryByteOfAnArgumentSurvives) {
   EXPECT_EQ(back.environment, start.environment);
   EXPECT_EQ(back.key, start.key);
   EXPECT_EQ(back.readers, start.readers);
+  EXPECT_EQ(back.debugger, start.debugger);
+  EXPECT_EQ(back.debugged, start.debugged);
+  EXPECT_TRUE(back.traceable);
   EXPECT_TRUE(back.prompts);
   EXPECT_TRUE(back.lenient);
   EXPECT_EQ(back.program_hash, "0a1b");
@@ -52,6 +58,9 @@ TEST(Control, SmallMessages) {
   EXPECT_EQ(round_trip(Ask{1ull << 40}).id, 1ull << 40);
   EXPECT_EQ(round_trip(Hello{1, 8, "fd77::1"}).cores, 8);
   EXPECT_EQ(round_trip(Hello{1, 8, "fd77::1"}).caller, "fd77::1");
+  EXPECT_EQ(round_trip(Interrupt{5}).rank, 5);
+  round_trip(TakeStacks{});
+  round_trip(StacksTaken{});
   round_trip(Beat{});
   round_trip(NeedProgram{});
   round_trip(NoFolder{});

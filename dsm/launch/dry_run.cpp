@@ -40,6 +40,10 @@ std::string describe(const Runner::Plan& plan) {
   std::vector<std::string> words = {plan.program};
   words.insert(words.end(), options.arguments.begin(), options.arguments.end());
   out += fmt::format("program: {}\n", pasted(words));
+  if (options.debugger != Debugger::none) {
+    out += fmt::format("under {}: {}\n", name(options.debugger),
+                       options.debugged == Options::everybody ? "all ranks" : rank_list({options.debugged}));
+  }
   out += fmt::format("folder: {}\n", options.wdir.empty() ? "this one" : options.wdir);
   out += fmt::format("if it shares memory: {} in pages of {}, protocol {}, homes {}, pager {}\n",
                      size_text(options.size), size_text(options.page_size), core::name(options.protocol),

@@ -56,7 +56,12 @@ void Job::not_started(int rank, const std::string& step, int error, Time now) {
   const std::string text = strerrordesc_np(error) != nullptr ? strerrordesc_np(error) : fmt::format("error {}", error);
   const bool elsewhere = !config_.elsewhere.empty() && config_.elsewhere[static_cast<std::size_t>(rank)];
   start_by_.reset();
-  if (step.substr(0, 4) != "exec") {
+  if (step == "execve" && !config_.debugger.empty() && config_.debugged.value_or(rank) == rank) {
+    fail({exit_trouble, rank,
+          fmt::format("{}: cannot start {}: {} (install it there, or leave out --debug)", who(rank), config_.debugger,
+                      text)},
+         now);
+  } else if (step.substr(0, 4) != "exec") {
     fail({exit_trouble, rank, fmt::format("{}: {} failed: {}", who(rank), step, text)}, now);
   } else if (error == ENOENT && elsewhere) {
     fail({exit_not_found, rank,
@@ -160,6 +165,8 @@ void Job::agent_failed(std::string why, Time now) {
   trouble(std::move(why), now);
 }
 
+void Job::stacks_taken() { --telling_; }
+
 void Job::agent_done() { --agents_; }
 
 void Job::interrupted(int signo, Time now) {
@@ -180,9 +187,13 @@ void Job::trouble(std::string line, Time now) { fail({exit_trouble, -1, std::mov
 
 void Job::fail(Failure failure, Time now) {
   if (stopping_) return;
+  name(std::move(failure));
+  stop(SIGTERM, now);
+}
+
+void Job::name(Failure failure) {
   if (failure_) ended_by_ = failure.text;
   note(std::move(failure));
-  stop(SIGTERM, now);
 }
 
 void Job::note(Failure failure) {
@@ -197,6 +208,7 @@ void Job::stop(int signo, Time now) {
   mesh_by_.reset();
   finalize_by_.reset();
   timeout_at_.reset();
+  stacks_by_.reset();
   commands_.push_back({Command::Kind::signal, signo});
   Time softly_until = now + config_.limits.grace;
   if (signo != SIGTERM && !term_at_) {
@@ -288,7 +300,13 @@ void Job::check_phases(Time now) {
   const Limits& limits = config_.limits;
   if (past(timeout_at_)) {
     timed_out_ = true;
-    fail({exit_timeout, -1, fmt::format("timeout after {}", seconds(*config_.timeout))}, now);
+    timeout_at_.reset();
+    name({exit_timeout, -1, fmt::format("timeout after {}", seconds(*config_.timeout))});
+    commands_.push_back({Command::Kind::stacks});
+    telling_ = agents_;
+    stacks_by_ = now + limits.stacks;
+  } else if (stacks_by_ && (telling_ == 0 || now >= *stacks_by_)) {
+    stop(SIGTERM, now);
   } else if (past(start_by_)) {
     const auto late = ranks_that([](const Rank& r) { return !r.started; });
     fail({exit_trouble, -1,
@@ -352,7 +370,7 @@ std::vector<Job::Command> Job::take_commands() { return std::exchange(commands_,
 Time Job::next_deadline() const {
   Time first = Time::max();
   for (const auto& deadline :
-       {timeout_at_, start_by_, join_by_, mesh_by_, finalize_by_, term_at_, kill_at_, gone_by_}) {
+       {timeout_at_, stacks_by_, start_by_, join_by_, mesh_by_, finalize_by_, term_at_, kill_at_, gone_by_}) {
     if (deadline) first = std::min(first, *deadline);
   }
   for (const Suspicion& suspicion : suspicions_) first = std::min(first, suspicion.deadline);

@@ -35,6 +35,7 @@ struct Limits {
   milliseconds finalize{60'000};  // from the first rank out of dsm_finalize until all are
   milliseconds settle{300};       // for news that explains a failure
   milliseconds grace{1'000};      // between a signal and the next, harder one
+  milliseconds stacks{5'000};     // for the ranks' stacks, after a timeout
   milliseconds killed{10'000};    // from SIGKILL until the agent says that all are gone
 };
 
@@ -43,6 +44,8 @@ class Job {
   struct Config {
     std::vector<std::string> hosts;  // by rank
     std::string program;             // as messages show it
+    std::string debugger{};          // under which `debugged` runs, or all do; empty: none
+    std::optional<int> debugged{};
     std::vector<bool> elsewhere{};  // by rank: on another machine, where nobody has looked for the program; empty: none
     int agents = 1;                 // which will each be done, or lost, in the end
     std::optional<milliseconds> timeout;
@@ -52,7 +55,8 @@ class Job {
     Limits limits{};
   };
   struct Command {
-    enum class Kind { signal, kill } kind;  // pass a signal to the ranks; end the ranks and all that they started
+    // Pass a signal to the ranks; end the ranks and all that they started; let the agents tell where the ranks stand.
+    enum class Kind { signal, kill, stacks } kind;
     int signo = 0;
   };
 
@@ -70,6 +74,7 @@ class Job {
   void channel_ended(int rank, Time now);  // the connection of a rank that joined
   // An agent that was at work; `ranks` are its ranks.
   void agent_lost(const std::string& host, const std::vector<int>& ranks, const std::string& how, Time now);
+  void stacks_taken();                           // an agent has answered that command, or cannot be asked
   void agent_failed(std::string why, Time now);  // none could be started on its machine
   void agent_done();  // all of its ranks and their descendants are gone, all output has been handed over
   void interrupted(int signo, Time now);     // somebody sent dsmexec TERM, INT or HUP
@@ -121,6 +126,7 @@ class Job {
   [[nodiscard]] std::vector<int> ranks_that(Test test) const;
   void fail(Failure failure, Time now);
   void note(Failure failure);  // only the first counts
+  void name(Failure failure);  // the one that ends the job
   void stop(int signo, Time now);
   void judge(Time now);
   void judge_exit(int rank, Time now);
@@ -136,11 +142,12 @@ class Job {
   std::vector<Command> commands_;
   std::optional<Failure> failure_;
   std::string ended_by_;  // why the job was ended, if that is not the first failure
-  std::optional<Time> timeout_at_, start_by_, first_join_, join_by_, mesh_by_, finalize_by_, term_at_, kill_at_,
-      gone_by_;
+  std::optional<Time> timeout_at_, start_by_, first_join_, join_by_, mesh_by_, finalize_by_, stacks_by_, term_at_,
+      kill_at_, gone_by_;
   int first_joined_rank_ = -1;
   bool welcomed_ = false, stopping_ = false, timed_out_ = false, gave_up_ = false;
-  int agents_ = 0;  // that are neither done nor lost
+  int agents_ = 0;   // that are neither done nor lost
+  int telling_ = 0;  // of them: have not told yet where their ranks stand
   int interrupted_by_ = 0;
 };
 

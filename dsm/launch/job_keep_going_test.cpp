@@ -66,7 +66,9 @@ TEST(KeepGoing, ATimeoutEndsTheRestAndBothAreSaid) {
   Scene s(2, milliseconds(500), true);
   s.exit(1, exit_status(3));
   s.after(600);
-  EXPECT_EQ(s.commands(), "SIGTERM");
+  s.job.stacks_taken();
+  s.after(1);
+  EXPECT_EQ(s.commands(), "stacks SIGTERM");
   s.exit(0, death_by(SIGTERM), true);
   s.job.agent_done();
   EXPECT_EQ(s.job.exit_code(), 3);

@@ -47,7 +47,10 @@ struct Scene {
   std::string commands() {
     std::string out;
     for (const auto& c : job.take_commands()) {
-      out += (out.empty() ? "" : " ") + (c.kind == Job::Command::Kind::kill ? "kill" : signal_name(c.signo));
+      using Kind = Job::Command::Kind;
+      const char* const words[] = {"", "kill", "stacks"};
+      out += (out.empty() ? "" : " ") +
+             (c.kind == Kind::signal ? signal_name(c.signo) : words[static_cast<std::size_t>(c.kind)]);
     }
     return out;
   }

@@ -241,13 +241,45 @@ TEST(Job, Timeout) {
   s.after(1400);
   EXPECT_EQ(s.commands(), "");
   s.after(100);
-  EXPECT_EQ(s.commands(), "SIGTERM");
+  EXPECT_EQ(s.commands(), "stacks");
   EXPECT_TRUE(s.job.hasty());
+  s.after(1000);
+  EXPECT_EQ(s.commands(), "");
+  s.job.stacks_taken();
+  s.after(1);
+  EXPECT_EQ(s.commands(), "SIGTERM");
   s.exit(0, death_by(SIGTERM), true);
   s.exit(1, exit_status(0), true);
   s.job.agent_done();
   EXPECT_EQ(s.job.exit_code(), 124);
   EXPECT_EQ(s.first_line(), "timeout after 1.5 s; dsmexec stopped ranks 0-1");
+}
+
+TEST(Job, ATimeoutDoesNotWaitLongForStacksAndIsNotMadeUndone) {
+  Scene s(2, milliseconds(100));
+  s.after(100);
+  EXPECT_EQ(s.commands(), "stacks");
+  s.exit(0, exit_status(0));
+  s.after(4900);
+  EXPECT_EQ(s.commands(), "");
+  s.after(101);
+  EXPECT_EQ(s.commands(), "SIGTERM");
+  s.exit(1, exit_status(0));
+  s.job.agent_done();
+  EXPECT_EQ(s.job.exit_code(), 124);
+  EXPECT_EQ(s.first_line(), "timeout after 0.1 s");
+}
+
+TEST(Job, ADebuggerThatIsNotThereIsSaid) {
+  Job::Config config = Scene::config(2, std::nullopt);
+  config.debugger = "gdb";
+  config.debugged = 1;
+  Scene s(2);
+  s.job = Job(config, s.now);
+  s.job.not_started(1, "execve", ENOENT, s.now);
+  EXPECT_EQ(s.job.exit_code(), 125);
+  EXPECT_EQ(s.first_line(),
+            "rank 1 (b): cannot start gdb: No such file or directory (install it there, or leave out --debug)");
 }
 
 TEST(Job, ASignalToDsmexecIsPassedOnThenTermThenKill) {

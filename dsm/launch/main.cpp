@@ -82,6 +82,12 @@ std::shared_ptr<const Remote> remote_for(const Options& options) {
   return std::make_shared<Ssh>(options.ssh);
 }
 
+void require_rank(const char* option, int rank, std::size_t ranks) {
+  if (rank < static_cast<int>(ranks)) return;
+  throw Refused{exit_trouble, fmt::format("{} {}: the job has {}", option, rank,
+                                          ranks == 1 ? "one rank, 0" : fmt::format("ranks 0 to {}", ranks - 1))};
+}
+
 Runner::Plan make_plan(Options options) {
   const bool listed = options.machine_file == "-";
   const auto machines = listed ? slurm_machines() : read_machine_file(options.machine_file);
@@ -100,12 +106,8 @@ Runner::Plan make_plan(Options options) {
   if (here && !options.wdir.empty() && !is_folder(options.wdir)) {
     throw Refused{exit_trouble, fmt::format("--wdir {}: there is no such folder", options.wdir)};
   }
-  if (options.input >= static_cast<int>(plan.hosts.size())) {
-    throw Refused{
-        exit_trouble,
-        fmt::format("--stdin {}: the job has {}", options.input,
-                    plan.hosts.size() == 1 ? "one rank, 0" : fmt::format("ranks 0 to {}", plan.hosts.size() - 1))};
-  }
+  require_rank("--debug-rank", options.debugged, plan.hosts.size());
+  require_rank("--stdin", options.input, plan.hosts.size());
   plan.spin_us = forced_spin();
   const char* path = std::getenv("PATH");
   const Program program =

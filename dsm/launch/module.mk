@@ -1,10 +1,10 @@
 # dsmexec and its per-host agent.
-launch_sources := $(addprefix dsm/launch/,agent.cpp agent_connection.cpp classroom.cpp control.cpp control_fifo.cpp \
-  coordinator.cpp dry_run.cpp feed.cpp guard.cpp input.cpp job.cpp machine_file.cpp options.cpp orphan_segments.cpp output.cpp \
-  processes.cpp program.cpp remote.cpp runner.cpp runner_agents.cpp site.cpp slurm.cpp srun.cpp ssh.cpp status.cpp)
+launch_sources := $(addprefix dsm/launch/,agent.cpp agent_connection.cpp agent_start.cpp classroom.cpp control.cpp control_fifo.cpp \
+  coordinator.cpp debugger.cpp dry_run.cpp feed.cpp guard.cpp input.cpp job.cpp machine_file.cpp options.cpp orphan_segments.cpp output.cpp \
+  processes.cpp program.cpp remote.cpp runner.cpp runner_agents.cpp site.cpp slurm.cpp srun.cpp ssh.cpp stacks.cpp status.cpp)
 launch_tests := $(patsubst %,dsm/launch/%_test.cpp,classroom control control_fifo dry_run feed job job_keep_going \
-  machine_file options orphan_segments output processes program remote site slurm srun ssh status)
-launch_run_tests := $(patsubst %,dsm/tests/launch_%.cpp,rank run_test output_test options_test orphan_test join_test \
+  machine_file options orphan_segments output processes program remote site slurm srun ssh stacks status)
+launch_run_tests := $(patsubst %,dsm/tests/launch_%.cpp,rank run_test debug_test output_test options_test orphan_test join_test \
   srun_test)
 launch_stands_on := launch telemetry net core ipc06_watchdog ipc06 ipc05 ipc04 ipc03 ipc02 ipc01
 launch_links := -lsodium -lboost_program_options -lfmt

@@ -66,6 +66,12 @@ po::options_description further_options() {
       "who reads dsmexec's standard input; the others see its end at once (default: 0)");
   add("control", po::value<std::string>()->value_name("FIFO"),
       "read orders from this FIFO, which is made if it is not there: a line 'status' or 'abort' each");
+  add("debug", po::value<std::string>()->value_name("gdb|valgrind|strace"),
+      "run the ranks under this program, and wait for them as long as it takes; gdb: one rank, which reads commands "
+      "from "
+      "dsmexec's standard input, and Ctrl-C interrupts it");
+  add("debug-rank", po::value<std::string>()->value_name("RANK"),
+      "only this rank runs under the program of --debug (default: all; for gdb: 0)");
   add("dry-run", "say what would be started, where and how, and start nothing");
   add("pager", po::value<std::string>()->value_name("sigsegv|uffd"),
       "how a rank notices that a page is not here: by SIGSEGV, which works everywhere (the default); or by "
@@ -112,15 +118,19 @@ std::chrono::milliseconds parse_timeout(const std::string& text) {
   return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
 }
 
-int parse_input(const std::string& text) {
-  if (text == "all") return Options::everybody;
-  if (text == "none") return Options::nobody;
+int parse_rank(const char* option, const std::string& text, const char* which) {
   int rank = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), rank);
   if (error != std::errc() || end != text.data() + text.size() || rank < 0) {
-    throw UsageError(fmt::format("--stdin {}: a rank, all or none is needed{}", text, hint));
+    throw UsageError(fmt::format("--{} {}: {} is needed{}", option, text, which, hint));
   }
   return rank;
+}
+
+int parse_input(const std::string& text) {
+  if (text == "all") return Options::everybody;
+  if (text == "none") return Options::nobody;
+  return parse_rank("stdin", text, "a rank, all or none");
 }
 
 net::PortRange parse_port_range(const std::string& text) {
@@ -265,6 +275,24 @@ void read_launch(const Values& values, Options& out) {
   out.dry_run = values.count("dry-run") != 0;
 }
 
+// Under gdb one rank can be spoken to, by standard input.
+void read_debug(const Values& values, Options& out) {
+  choose(values, "debug", "gdb, valgrind or strace", out.debugger,
+         [](const std::string& name, Debugger& to) { return launch::parse(name, to); });
+  const auto* rank = text(values, "debug-rank");
+  if (rank != nullptr && out.debugger == Debugger::none)
+    throw UsageError(fmt::format("--debug-rank needs --debug gdb, valgrind or strace{}", hint));
+  if (rank != nullptr) out.debugged = parse_rank("debug-rank", *rank, "a rank");
+  if (out.debugger != Debugger::gdb) return;
+  if (rank == nullptr) out.debugged = 0;
+  if (values.count("stdin") != 0 && out.input != out.debugged) {
+    throw UsageError(
+        fmt::format("--debug gdb: rank {} reads gdb's commands from standard input, so --stdin cannot name another{}",
+                    out.debugged, hint));
+  }
+  out.input = out.debugged;
+}
+
 // What becomes of what they read and write, and of the job when something happens.
 void read_run(const Values& values, Options& out) {
   if (const auto* ranks = text(values, "ranks")) out.ranks = parse_ranks(*ranks);
@@ -291,6 +319,7 @@ Options parse_options(const std::vector<std::string>& arguments) {
   read_region(values, out);
   read_launch(values, out);
   read_run(values, out);
+  read_debug(values, out);
   if (positionals.empty()) throw UsageError(fmt::format("no machine_file and no program are given{}", hint));
   if (positionals.size() == 1)
     throw UsageError(fmt::format("no program is given after machine_file '{}'{}", positionals[0], hint));

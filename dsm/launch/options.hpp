@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "dsm/core/coherence.hpp"
+#include "dsm/launch/debugger.hpp"
 #include "dsm/launch/site.hpp"
 #include "dsm/net/port_range.hpp"
 #include "dsm/pager/kind.hpp"
@@ -36,6 +37,8 @@ struct Options {
   bool timestamp = false;                              // in front of each line
   static constexpr int everybody = -1, nobody = -2;
   int input = 0;  // the rank that reads dsmexec's standard input; or everybody, or nobody
+  Debugger debugger = Debugger::none;
+  int debugged = everybody;  // which rank runs under it
   bool keep_going = false;
   std::string control{};  // a FIFO from which orders are read; empty: none
   bool dry_run = false;

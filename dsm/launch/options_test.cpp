@@ -49,6 +49,26 @@ TEST(Options, ValuesMayLookLikeAnything) {
   EXPECT_EQ(parse_options({"--pager", "uffd", "hosts", "prog"}).pager, pager::Kind::uffd);
 }
 
+TEST(Options, WhoRunsUnderADebugger) {
+  EXPECT_EQ(parse_options({"hosts", "prog"}).debugger, Debugger::none);
+  EXPECT_EQ(parse_options({"--debug", "valgrind", "hosts", "prog"}).debugged, Options::everybody);
+  EXPECT_EQ(parse_options({"--debug", "strace", "--debug-rank", "2", "hosts", "prog"}).debugged, 2);
+  const Options gdb = parse_options({"--debug", "gdb", "--debug-rank", "1", "hosts", "prog"});
+  EXPECT_EQ(gdb.debugger, Debugger::gdb);
+  EXPECT_EQ(gdb.debugged, 1);
+  EXPECT_EQ(gdb.input, 1) << "gdb's commands";
+  EXPECT_EQ(parse_options({"--debug", "gdb", "hosts", "prog"}).debugged, 0);
+  EXPECT_EQ(refusal({"--debug", "lldb", "hosts", "prog"}),
+            "--debug lldb: gdb, valgrind or strace is needed (see dsmexec --help)");
+  EXPECT_EQ(refusal({"--debug-rank", "1", "hosts", "prog"}),
+            "--debug-rank needs --debug gdb, valgrind or strace (see dsmexec --help)");
+  EXPECT_EQ(refusal({"--debug", "gdb", "--debug-rank", "x", "hosts", "prog"}),
+            "--debug-rank x: a rank is needed (see dsmexec --help)");
+  EXPECT_EQ(refusal({"--debug", "gdb", "--stdin", "1", "hosts", "prog"}),
+            "--debug gdb: rank 0 reads gdb's commands from standard input, so --stdin cannot name another (see dsmexec "
+            "--help)");
+}
+
 TEST(Options, WhoReadsStandardInput) {
   EXPECT_EQ(parse_options({"hosts", "prog"}).input, 0);
   EXPECT_EQ(parse_options({"--stdin", "3", "hosts", "prog"}).input, 3);

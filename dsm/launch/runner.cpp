@@ -65,14 +65,24 @@ std::vector<bool> elsewhere(const Runner::Plan& plan) {
   return out;
 }
 
+Limits limits_of(const Runner::Plan& plan) {
+  Limits limits{.start = plan.remote->start_patience()};
+  if (plan.options.debugger == Debugger::none) return limits;
+  for (milliseconds* phase : {&limits.start, &limits.join, &limits.mesh, &limits.finalize}) *phase = debug_patience;
+  return limits;
+}
+
 Job::Config job_config(const Runner::Plan& plan) {
+  const Options& options = plan.options;
   return {.hosts = plan.hosts,
-          .program = plan.options.program,
+          .program = options.program,
+          .debugger = std::string(name(options.debugger)),
+          .debugged = options.debugged == Options::everybody ? std::nullopt : std::optional(options.debugged),
           .elsewhere = elsewhere(plan),
           .agents = static_cast<int>(plan.sites.size()),
-          .timeout = plan.options.timeout,
-          .keep_going = plan.options.keep_going,
-          .limits = {.start = plan.remote->start_patience()}};
+          .timeout = options.timeout,
+          .keep_going = options.keep_going,
+          .limits = limits_of(plan)};
 }
 
 OwnFile own_file() {
@@ -207,6 +217,13 @@ void Runner::take_orders(Time now) {
 void Runner::read_signals(Time now) {
   signalfd_siginfo info{};
   while (signals_.read(info)) {
+    if (info.ssi_signo == SIGINT && plan_.options.debugger == Debugger::gdb) {
+      Link* const link = agent_of(plan_.options.debugged).link();
+      if (link != nullptr && ordered_) {
+        link->send(Interrupt{plan_.options.debugged});
+        continue;
+      }
+    }
     if (info.ssi_signo != SIGCHLD) {
       job_.interrupted(static_cast<int>(info.ssi_signo), now);
       continue;

@@ -59,6 +59,7 @@ class Runner {
   [[nodiscard]] int timeout_ms(Time now) const;
   void read_signals(Time now);
   void carry_out();
+  void take_stacks();
   void stop(AgentConnection& agent);
   void hear_agents(Time now);
   void handle(AgentConnection& from, const Link::Frame& frame, Time now);
@@ -69,6 +70,7 @@ class Runner {
   void on(AgentConnection& from, const Started& m, Time now);
   void on(AgentConnection& from, const NotStarted& m, Time now);
   void on(AgentConnection& from, const Exited& m, Time now);
+  void on(AgentConnection& from, const StacksTaken& m, Time now);
   void on(AgentConnection& from, const InputTaken& m, Time now);
   void on(AgentConnection& from, const InputClosed& m, Time now);
   void on(AgentConnection& from, const Done& m, Time now);

@@ -9,6 +9,7 @@
 #include "dsm/launch/processes.hpp"
 #include "dsm/launch/runner.hpp"
 #include "dsm/launch/status.hpp"
+#include "dsm/net/mesh.hpp"
 
 namespace dsm::launch {
 namespace {
@@ -125,7 +126,14 @@ Start Runner::order_for(AgentConnection& agent) {
   start.key = key_;
   if (options.input == Options::everybody) start.readers = start.ranks;
   if (agent.has(options.input)) start.readers = {options.input};
+  start.debugger = command_of(options.debugger);
+  if (!start.debugger.empty()) {
+    start.environment.push_back(fmt::format("{}={}", net::patience_variable, debug_patience.count()));
+    if (options.debugged == Options::everybody) start.debugged = start.ranks;
+    if (agent.has(options.debugged)) start.debugged = {options.debugged};
+  }
   agent.reads_input = !start.readers.empty();
+  start.traceable = options.timeout.has_value();
   start.prompts = terminal && (options.output == "tag" || options.output == "plain");
   return start;
 }
@@ -158,6 +166,9 @@ void Runner::handle(AgentConnection& from, const Link::Frame& frame, Time now) {
     return;
   }
   const auto rank = static_cast<int>(frame.header.a);
+  if (what == Bytes::stack && from.has(rank)) {
+    return say(fmt::format("rank {} ({}): {}", rank, from.host(), frame.body));
+  }
   if (!from.has(rank) || frame.header.b < 1 || frame.header.b > 2) return;
   const auto stream = static_cast<Stream>(static_cast<std::uint64_t>(frame.header.b));
   if (what == Bytes::lines) output_.lines(rank, stream, frame.body);
@@ -207,6 +218,8 @@ void Runner::on(AgentConnection& from, const Exited& m, Time now) {
   job_.exited(m.rank, m.status, m.stopped, m.out_of_memory, now);
 }
 
+void Runner::on(AgentConnection&, const StacksTaken&, Time) { job_.stacks_taken(); }
+
 void Runner::on(AgentConnection& from, const InputTaken& m, Time) {
   from.input_under_way -= std::min(m.bytes, from.input_under_way);
 }
@@ -228,6 +241,10 @@ void Runner::on(AgentConnection&, const Other&, Time now) {
 
 void Runner::carry_out() {
   for (const Job::Command& command : job_.take_commands()) {
+    if (command.kind == Job::Command::Kind::stacks) {
+      take_stacks();
+      continue;
+    }
     const bool kill = command.kind == Job::Command::Kind::kill;
     log(kill ? "ending all ranks by SIGKILL" : fmt::format("stopping all ranks by {}", signal_name(command.signo)));
     stopping_ = true;
@@ -240,6 +257,17 @@ void Runner::carry_out() {
       } else if (link != nullptr) {
         link->send(PassSignal{command.signo});
       }
+    }
+  }
+}
+
+void Runner::take_stacks() {
+  for (AgentConnection& agent : agents_) {
+    Link* const link = agent.link();
+    if (link != nullptr && agent.ordered) {
+      link->send(TakeStacks{});
+    } else if (!agent.is_over()) {
+      job_.stacks_taken();
     }
   }
 }

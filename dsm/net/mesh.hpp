@@ -16,6 +16,9 @@
 
 namespace dsm::net {
 
+// Says how many seconds a rank waits for the others in dsm_init, if dsmexec wants it to be another time than usual.
+inline constexpr const char* patience_variable = "DSMEXEC_PATIENCE";
+
 struct Link {  // everything that connects this rank to one other
   std::unique_ptr<Channel> service;
   std::vector<std::unique_ptr<Channel>> calls;    // we call, they answer

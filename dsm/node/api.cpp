@@ -36,7 +36,7 @@ Phase phase = Phase::before;
 Job*& job = dsm::node::current_job;
 
 constexpr std::size_t lone_size = std::size_t{1} << 30U;  // of a job of one rank that nobody configured
-constexpr std::chrono::milliseconds join_patience{60000};
+constexpr int join_patience = 60;                         // seconds
 
 // Reads a decimal number from the environment. False if the variable is not set.
 bool number_from(const char* variable, int& out) {
@@ -81,8 +81,10 @@ dsm::net::Mesh join_job() {
   const char* const text = std::getenv(dsm::net::ports_variable);
   const auto ports = text == nullptr ? dsm::net::PortRange{} : dsm::net::parse_ports(text);
   if (!ports) throw std::runtime_error(std::string(dsm::net::ports_variable) + "=" + text + " is no range of ports");
+  int patience = join_patience;
+  number_from(dsm::net::patience_variable, patience);
   return dsm::net::join({take_key(), std::getenv(dsm::net::encrypt_variable) != nullptr}, rank, host,
-                        static_cast<std::uint16_t>(port), join_patience, *ports);
+                        static_cast<std::uint16_t>(port), std::chrono::seconds(patience), *ports);
 }
 
 std::unique_ptr<Job> make_job() {
@@ -108,12 +110,9 @@ std::unique_ptr<Job> make_job() {
   options.pages = pages + 1 + own / options.page_size;  // and the one between them that is nobody's
 
   auto made = std::make_unique<Job>();
-  made->publisher = std::make_unique<dsm::telemetry::Publisher>(static_cast<std::uint32_t>(mesh.rank),
-                                                                static_cast<std::uint32_t>(ranks), welcome.page_size,
-                                                                pages, welcome.protocol,
-                                                                options.placement == dsm::core::Placement::cyclic
-                                                                    ? static_cast<std::uint32_t>(ranks)
-                                                                    : 1U);
+  made->publisher = std::make_unique<dsm::telemetry::Publisher>(
+      static_cast<std::uint32_t>(mesh.rank), static_cast<std::uint32_t>(ranks), welcome.page_size, pages,
+      welcome.protocol, options.placement == dsm::core::Placement::cyclic ? static_cast<std::uint32_t>(ranks) : 1U);
   made->node = std::make_unique<Node>(std::move(mesh), options, *made->publisher);
   made->pager = dsm::pager::make(kind, size, options.page_size, *made->node, own);
   static_assert(sizeof(dsm::node::Heap::Root) <= dsm::node::OwnArea::root_bytes);

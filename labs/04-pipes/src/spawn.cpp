@@ -30,6 +30,7 @@ struct Plan {
   std::vector<std::pair<int, int>> redirects;  // (ours, number in the child); the first of each is changed in the child
   bool new_process_group = false;
   int parent_death_signal = 0;
+  bool parent_may_trace = false;
   pid_t parent = 0;
   int report = -1;  // write end of the error pipe
 };
@@ -170,6 +171,7 @@ void try_programs(const Plan& plan) noexcept {
     // It died before we asked: then the kernel will not tell us any more. Pending until the mask is opened.
     if (::getppid() != plan.parent) ::raise(plan.parent_death_signal);
   }
+  if (plan.parent_may_trace) ::prctl(PR_SET_PTRACER, plan.parent);  // EINVAL: everybody may
   if (plan.working_directory != nullptr && ::chdir(plan.working_directory) == -1) fail(plan, Step::chdir);
   place_descriptors(plan);
   sigset_t none;
@@ -179,7 +181,7 @@ void try_programs(const Plan& plan) noexcept {
   fail(plan, Step::execve);
   //@ starter
   // TODO 04.child: what must be so when the program starts? Default dispositions and an empty mask, its own process
-  // group, the parent-death signal (and if the parent is already gone?), the directory, the descriptors; then exec.
+  // group, the parent-death signal (and if the parent is already gone?), who may trace it, the directory, the descriptors; then exec.
   // Whatever fails: tell it by fail().
   //| static_cast<void>(reset_signals), static_cast<void>(place_descriptors), static_cast<void>(try_programs);
   //| errno = ENOSYS;
@@ -231,6 +233,7 @@ Starting begin_spawn(const SpawnOptions& options) {
   if (!options.working_directory.empty()) plan.working_directory = options.working_directory.c_str();
   plan.new_process_group = options.new_process_group;
   plan.parent_death_signal = options.parent_death_signal;
+  plan.parent_may_trace = options.parent_may_trace;
   plan.parent = ::getpid();
   Pipe errors = make_pipe();
   plan.report = errors.write.get();

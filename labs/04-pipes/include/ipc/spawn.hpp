@@ -43,6 +43,9 @@ struct SpawnOptions {
   bool new_process_group = false;  // the child leads a group of its own, which exists when spawn() returns
   // PR_SET_PDEATHSIG; 0: none. "Parent" is the *thread* that called spawn(): it must live as long as the process.
   int parent_death_signal = 0;
+  // Who called spawn(), and whatever descends from it, may trace the child (PR_SET_PTRACER). Without, some kernels (Yama,
+  // ptrace(2)) allow only the child's ancestors to: a debugger that we start is none.
+  bool parent_may_trace = false;
 };
 
 // What kept the program from starting: `step` is "setpgid", "prctl", "chdir", "dup", "dup2" or "execve", `error` its
