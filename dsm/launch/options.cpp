@@ -133,6 +133,13 @@ int parse_input(const std::string& text) {
   return parse_rank("stdin", text, "a rank, all or none");
 }
 
+// Nothing shall listen on all addresses, and nobody can connect to "all".
+std::string parse_interface(const std::string& text) {
+  if (text.empty() || text == "0.0.0.0" || text == "::")
+    throw UsageError(fmt::format("--iface {}: one address of this machine is needed{}", text, hint));
+  return text;
+}
+
 net::PortRange parse_port_range(const std::string& text) {
   const auto ports = net::parse_ports(text);
   if (!ports)
@@ -266,7 +273,7 @@ void read_launch(const Values& values, Options& out) {
       if (auto variable = exported(each)) out.exported.push_back(std::move(*variable));
     }
   }
-  if (const auto* address = text(values, "iface")) out.interface = *address;
+  if (const auto* address = text(values, "iface")) out.interface = parse_interface(*address);
   if (const auto* ports = text(values, "port-range")) out.ports = parse_port_range(*ports);
   if (const auto* wdir = text(values, "wdir")) out.wdir = *wdir;
   out.send = values.count("send") != 0;

@@ -69,6 +69,14 @@ TEST(Options, WhoRunsUnderADebugger) {
             "--help)");
 }
 
+TEST(Options, AllAddressesAreNoInterface) {
+  EXPECT_EQ(parse_options({"--iface", "10.0.0.1", "hosts", "prog"}).interface, "10.0.0.1");
+  for (const char* text : {"0.0.0.0", "::"}) {
+    EXPECT_EQ(refusal({std::string("--iface=") + text, "hosts", "prog"}),
+              std::string("--iface ") + text + ": one address of this machine is needed (see dsmexec --help)");
+  }
+}
+
 TEST(Options, WhoReadsStandardInput) {
   EXPECT_EQ(parse_options({"hosts", "prog"}).input, 0);
   EXPECT_EQ(parse_options({"--stdin", "3", "hosts", "prog"}).input, 3);

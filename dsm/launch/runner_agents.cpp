@@ -70,9 +70,10 @@ void Runner::give_orders(Time now) {
       const std::uint16_t port = coordinator_.listen(address);
       log(fmt::format("host {}: rendezvous at {}, port {}", agent.host(), address, port));
     } catch (const std::system_error& error) {
-      if (plan_.options.ports.first != 0 && error.code() == std::errc::address_in_use) {
-        return job_.trouble(fmt::format("--port-range {}: all of these ports are in use at {}; name others",
-                                        net::to_text(plan_.options.ports), address),
+      if (plan_.options.ports.first != 0 &&
+          (error.code() == std::errc::address_in_use || error.code() == std::errc::permission_denied)) {
+        return job_.trouble(fmt::format("--port-range {}: none of these ports can be had at {} ({}); name others",
+                                        net::to_text(plan_.options.ports), address, error.code().message()),
                             now);
       }
       return job_.trouble(

@@ -148,6 +148,7 @@ Io Channel::send(const FrameHeader& header, const void* body) noexcept {
 
 bool Channel::queue(const FrameHeader& header, const void* body) noexcept {
   Impl& me = *impl_;
+  require(!me.seal || header.length <= me.max_body, "a body too long to be sealed");
   const std::size_t waiting = queued();
   if (waiting == me.ring_size) return false;
   me.ring[(me.first + waiting) % me.ring_size] = {header, body};
@@ -190,8 +191,9 @@ Io Channel::Impl::flush_sealed() noexcept {
   }
   sealing = false;
   count_out(frame.header);
-  first = (first + 1) % ring_size;
-  waiting.store(waiting.load(std::memory_order_relaxed) - 1, std::memory_order_release);
+  const std::size_t left = waiting.load(std::memory_order_relaxed) - 1;
+  first = left == 0 ? 0 : (first + 1) % ring_size;  // at 0: see flush_some
+  waiting.store(left, std::memory_order_release);
   return Io::done;
 }
 

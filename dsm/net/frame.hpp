@@ -15,7 +15,7 @@ namespace dsm::net {
 enum class FrameKind : std::uint8_t {
   coherence = 1,   // core::Message; body: the page, if it carries one
   sync = 2,        // core::SyncMessage; no body
-  lane_hello = 3,  // first frame on a mesh connection: who calls, and which lane this is; no body
+  lane_hello = 3,  // first frame on a mesh connection: who calls whom, and which lane this is; no body
   bye = 4,         // this rank has finalized: end of file is normal from now on; no body
   control = 5,     // rank <-> coordinator, agent <-> dsmexec: body is JSON (rendezvous.hpp, launch/control.hpp)
   bytes = 6,       // agent -> dsmexec: body is raw output or a telemetry sample; `a`, `b` say of what
@@ -27,7 +27,7 @@ struct FrameHeader {
   std::uint8_t op;                        // Message::Kind, SyncMessage::Kind; free for other kinds
   std::uint8_t access;                    // core::Access
   std::uint8_t flags;                     // see frame.cpp
-  boost::endian::little_uint32_t page;    // page; SyncMessage::node
+  boost::endian::little_uint32_t page;    // page; SyncMessage::node; the rank that is called
   boost::endian::little_uint32_t seq;     // Seq, or waiter
   boost::endian::little_uint64_t a;       // SyncMessage::key; Atomic::value; rank; stream
   boost::endian::little_uint64_t b;       // SyncMessage::number; Atomic::expected

@@ -30,6 +30,9 @@ namespace {
 
 constexpr std::size_t queue_size = 2048;  // frames on a lane: more than a home queues requests (core::Config::requests)
                                           // and a rank has waiters (core::max_waiters) together
+// For one handshake. A rank that has the key may be slow: many of them may share a processor. Somebody who sits in a
+// debugger gives the ranks more patience, and strangers none.
+constexpr std::chrono::milliseconds handshake_patience{60'000};
 
 struct Job {
   const Credentials& credentials;
@@ -96,9 +99,12 @@ Welcome await_welcome(const Job& job, Channel& coordinator, Acceptor& acceptor) 
 
 // ---- mesh ----
 
-FrameHeader lane_hello(int rank, std::uint32_t lane) {
+// Names who is called, too: the handshake proves only that somebody of this job answers. Where addresses are the same on
+// several networks, or somebody in between sends connections elsewhere, that may be another rank.
+FrameHeader lane_hello(int rank, int to, std::uint32_t lane) {
   FrameHeader header{};
   header.kind = static_cast<std::uint8_t>(FrameKind::lane_hello);
+  header.page = static_cast<std::uint32_t>(to);
   header.a = static_cast<std::uint64_t>(rank);
   header.b = lane;
   return header;
@@ -181,6 +187,7 @@ class Gatherer {
     const std::uint64_t rank = header.a, lane = header.b;
     if (header.kind != static_cast<std::uint8_t>(FrameKind::lane_hello) || header.length != 0 || rank >= links_.size())
       return nullptr;
+    if (header.page != static_cast<std::uint32_t>(job_.rank)) return nullptr;
     Link& link = links_[rank];
     if (lane == 0) return static_cast<int>(rank) > job_.rank ? &link.service : nullptr;
     return lane <= link.answers.size() ? &link.answers[lane - 1] : nullptr;
@@ -222,7 +229,7 @@ void open_lanes(const Job& job, Mesh& mesh, int to) {
   for (std::uint32_t lane = to < job.rank ? 0 : 1; lane <= mesh.welcome.lanes; ++lane) {
     auto channel =
         std::make_unique<Channel>(reach(job, "rank " + std::to_string(to), peer, "mesh", mesh.welcome.page_size));
-    if (channel->send(lane_hello(job.rank, lane), nullptr) != Io::done)
+    if (channel->send(lane_hello(job.rank, to, lane), nullptr) != Io::done)
       throw std::runtime_error(me(job) + "rank " + std::to_string(to) + " has closed its connection (mesh)");
     (lane == 0 ? link.service : link.calls[lane - 1]) = std::move(channel);
   }
@@ -271,7 +278,7 @@ Mesh join(const Credentials& credentials, int rank, const std::string& coordinat
   Acceptor::Options options;
   options.address = local_address(mesh.coordinator->fd()).host;
   options.ports = ports;
-  options.patience = patience;
+  options.patience = std::min(patience, handshake_patience);
   options.queue = queue_size;
   options.log = std::move(log);
   // Before Join is sent: whoever learns of this port can connect to it.

@@ -286,12 +286,13 @@ struct HandMade {
 };
 
 Channel call(const Coordinator& coordinator, const Peer& peer, std::uint64_t rank, std::uint64_t lane,
-             FrameKind kind = FrameKind::lane_hello) {
+             FrameKind kind = FrameKind::lane_hello, std::uint32_t to = 0) {
   Channel channel = connect(peer.address, peer.port, coordinator.key(), soon(), 4096);
   FrameHeader hello{};
   hello.kind = static_cast<std::uint8_t>(kind);
   hello.a = rank;
   hello.b = lane;
+  hello.page = to;
   EXPECT_EQ(channel.send(hello, nullptr), Io::done);
   return channel;
 }
@@ -338,6 +339,7 @@ TEST(Mesh, FalseAndDuplicateLanesAreRefused) {
   EXPECT_TRUE(refused(call(coordinator, peer, 1, 2)));  // no such lane
   EXPECT_TRUE(refused(call(coordinator, peer, 1, ~0ull)));
   EXPECT_TRUE(refused(call(coordinator, peer, 1, 0, FrameKind::bye)));
+  EXPECT_TRUE(refused(call(coordinator, peer, 1, 0, FrameKind::lane_hello, 1)));  // came to the wrong one
   Channel service = call(coordinator, peer, 1, 0);
   EXPECT_TRUE(refused(call(coordinator, peer, 1, 0)));  // once is enough
   Channel calls = call(coordinator, peer, 1, 1);

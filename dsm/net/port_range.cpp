@@ -16,6 +16,11 @@ std::uint16_t port_in(std::string_view text) {
   return error == std::errc() && end == text.data() + text.size() ? port : std::uint16_t{0};
 }
 
+// A port that is taken, or is for root (ip(7), ip_unprivileged_port_start).
+bool next_may_do(const std::system_error& error) {
+  return error.code() == std::errc::address_in_use || error.code() == std::errc::permission_denied;
+}
+
 }  // namespace
 
 std::optional<PortRange> parse_ports(std::string_view text) {
@@ -33,15 +38,14 @@ ipc::Fd listen_within(const std::string& address, PortRange ports, int backlog) 
     try {
       return ipc::listen_tcp(address, static_cast<std::uint16_t>(port), backlog);
     } catch (const std::system_error& error) {
-      if (error.code() != std::errc::address_in_use) throw;
+      if (!next_may_do(error)) throw;
     }
   }
   try {
     return ipc::listen_tcp(address, ports.last, backlog);
   } catch (const std::system_error& error) {
-    if (ports.first == 0 || error.code() != std::errc::address_in_use) throw;
-    throw std::system_error(EADDRINUSE, std::generic_category(),
-                            "--port-range " + to_text(ports) + ": all of these ports are in use");
+    if (ports.first == 0 || !next_may_do(error)) throw;
+    throw std::system_error(error.code(), "--port-range " + to_text(ports) + ": none of these ports can be had");
   }
 }
 

@@ -16,7 +16,7 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::uint32_t protocol_version = 4;  // of Join, Welcome, and of the frames between ranks
+constexpr std::uint32_t protocol_version = 5;  // of Join, Welcome, and of the frames between ranks
 constexpr std::size_t max_text = 255;          // bytes: a host's name, an address, a clause
 constexpr std::int64_t max_lanes = 64;
 constexpr std::int64_t max_spin_us = 1'000'000;

@@ -3,14 +3,16 @@
 namespace dsm::net {
 
 Seal::Seal(const SessionKeys& keys, std::size_t max_body)
-    : receiving_key_(keys.receive), out_(stream_header_size + header_record_size + body_record_size(max_body)) {
+    : receiving_key_(keys.receive),
+      out_(std::make_unique_for_overwrite<std::uint8_t[]>(stream_header_size + header_record_size +
+                                                          body_record_size(max_body))) {
   static_assert(sizeof receiving_key_ == crypto_secretstream_xchacha20poly1305_KEYBYTES);
-  crypto_secretstream_xchacha20poly1305_init_push(&push_, out_.data(), keys.send.data());
+  crypto_secretstream_xchacha20poly1305_init_push(&push_, out_.get(), keys.send.data());
   sealed_ = stream_header_size;  // goes out with the first frame
 }
 
 void Seal::append(const void* text, std::size_t size) noexcept {
-  crypto_secretstream_xchacha20poly1305_push(&push_, out_.data() + sealed_, nullptr,
+  crypto_secretstream_xchacha20poly1305_push(&push_, out_.get() + sealed_, nullptr,
                                              static_cast<const unsigned char*>(text), size, nullptr, 0, 0);
   sealed_ += size + extra;
 }

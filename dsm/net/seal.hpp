@@ -9,10 +9,11 @@
 #pragma once
 #include <sodium.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
-#include <vector>
 
 #include "dsm/net/frame.hpp"
 #include "dsm/net/handshake.hpp"
@@ -30,9 +31,10 @@ class Seal {
   Seal(const SessionKeys& keys, std::size_t max_body);
 
   // ---- sending: one frame at a time ----
-  // Encrypts the next frame; unsent() is then its bytes. REQUIRES: unsent() is empty; header.length <= max_body.
+  // Encrypts the next frame; unsent() is then its bytes (before the first one's: the stream's header). REQUIRES: the frame
+  // before has been sent; header.length <= max_body.
   void seal(const FrameHeader& header, const void* body) noexcept;
-  [[nodiscard]] std::span<const std::uint8_t> unsent() const noexcept { return {out_.data() + sent_, sealed_ - sent_}; }
+  [[nodiscard]] std::span<const std::uint8_t> unsent() const noexcept { return {out_.get() + sent_, sealed_ - sent_}; }
   void sent(std::size_t bytes) noexcept;
 
   // ---- receiving: in the order in which it came; false: this is not what the peer sealed ----
@@ -49,8 +51,8 @@ class Seal {
   State push_{}, pull_{};
   std::array<std::uint8_t, 32> receiving_key_;
   bool opened_stream_ = false;
-  std::vector<std::uint8_t> out_;
-  std::size_t sealed_ = 0, sent_ = 0;  // bytes of out_
+  std::unique_ptr<std::uint8_t[]> out_;  // uses memory only where it has been written
+  std::size_t sealed_ = 0, sent_ = 0;    // bytes of out_
 };
 
 }  // namespace dsm::net

@@ -360,7 +360,7 @@ TEST(Failure, TooFewPortsAreNamed) {
   const std::string ports = std::to_string(port) + "-" + std::to_string(port + 1);
   const Ended r = run(job({"-n", "2", "--size", "1M", "--port-range", ports}, {"hello"}));
   EXPECT_NE(r.code(), 0) << text(r);
-  EXPECT_TRUE(has_line(r.err, {"dsm: rank ", "--port-range " + ports + ": all of these ports are in use"})) << text(r);
+  EXPECT_TRUE(has_line(r.err, {"dsm: rank ", "--port-range " + ports + ": none of these ports can be had"})) << text(r);
 }
 
 TEST(Failure, SixtyFiveRanksOfADsmProgramAreRefusedInOneLine) {

@@ -138,7 +138,7 @@ TEST(LaunchOptions, PortsThatAreAllInUseAreNamed) {
   order.arguments = {"-n", "1", "--port-range", ports, "@", "true"};
   const Ended end = run(order);
   EXPECT_EQ(end.code(), 125);
-  EXPECT_EQ(end.err, "dsmexec: --port-range " + ports + ": all of these ports are in use at 127.0.0.1; name others\n");
+  EXPECT_EQ(end.err, "dsmexec: --port-range " + ports + ": none of these ports can be had at 127.0.0.1 (Address already in use); name others\n");
 }
 
 TEST(LaunchOptions, ASlurmJobIsNotEncryptedByHalves) {

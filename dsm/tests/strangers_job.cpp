@@ -18,7 +18,7 @@ constexpr std::size_t rank_count = 4;
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
 
-// The first frame on a connection between ranks: who believed it would have a stranger for the call lane of rank 3.
+// The first frame on a connection to rank 0: who believed it would have a stranger for the call lane of rank 3.
 std::string lane_hello() {
   net::FrameHeader header{};
   header.kind = static_cast<std::uint8_t>(net::FrameKind::lane_hello);
