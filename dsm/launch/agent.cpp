@@ -134,7 +134,7 @@ void Agent::take_more_stacks() {
   }
   if (!stacks_.done()) return;
   telling_ = false;
-  link_.send(StacksTaken{});
+  link_.send(StacksTaken{without_gdb_});
 }
 
 void Agent::send_sample(std::uint64_t id) {
@@ -153,10 +153,8 @@ void Agent::reap(pid_t first_to_end) {
                         [first_to_end](const ipc::ChildExit& e) { return e.pid == first_to_end; });
   for (const ipc::ChildExit& exit : exits) {
     const auto rank = std::find_if(ranks_.begin(), ranks_.end(), [&](const Rank& r) { return r.pid == exit.pid; });
-    if (rank == ranks_.end()) {  // a debugger; or something that a rank had started, and left to us
-      stacks_.reaped(exit.pid);
-      continue;
-    }
+    stacks_.reaped(exit.pid);
+    if (rank == ranks_.end()) continue;  // a debugger; or something that a rank had started, and left to us
     rank->pid = 0;
     link_.send(Exited{rank->number, exit.status, rank->stopped, !rank->stopped && ended_by_kernel(exit.status)});
     if (--running_ == 0) ended_at_ = Clock::now();
@@ -185,6 +183,7 @@ void Agent::read_signals() {
 void Agent::take_line(ipc::LineMux::Token token, std::string_view line, bool complete) {
   if (is_stack(token)) {
     if (Stacks::tells(line)) link_.send(Bytes::stack, token / 4, 0, line);
+    without_gdb_ = without_gdb_ || Stacks::lacks_gdb(line);
     return;
   }
   if (token != batch_of_ || batch_.size() > max_batch) ship();
@@ -275,6 +274,7 @@ bool Agent::finish() {
     ship();
   }
   if (watching_) send_sample(0);
+  if (telling_) link_.send(StacksTaken{without_gdb_});
   link_.send(Done{static_cast<int>(left)});
   return true;
 }

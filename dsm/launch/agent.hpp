@@ -116,8 +116,9 @@ class Agent {
   std::map<ipc::LineMux::Token, Held> held_;
   Stacks stacks_;
   bool telling_ = false;  // dsmexec waits for stacks
-  Feed feed_;             // into the standard input of ranks
-  bool fed_ = false;      // some rank wants it, or dsmexec has not been told yet that none does
+  bool without_gdb_ = false;
+  Feed feed_;         // into the standard input of ranks
+  bool fed_ = false;  // some rank wants it, or dsmexec has not been told yet that none does
   Clock::time_point ended_at_{}, kill_at_{};
 };
 

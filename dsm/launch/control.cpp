@@ -136,7 +136,7 @@ json write(const InputEnd&) { return {{"type", "input_end"}}; }
 json write(const Watch& m) { return {{"type", "watch"}, {"rank", m.rank}, {"segment", m.segment}}; }
 json write(const Ask& m) { return {{"type", "ask"}, {"id", m.id}}; }
 json write(const TakeStacks&) { return {{"type", "take_stacks"}}; }
-json write(const StacksTaken&) { return {{"type", "stacks_taken"}}; }
+json write(const StacksTaken& m) { return {{"type", "stacks_taken"}, {"without_gdb", m.without_gdb}}; }
 json write(const Beat&) { return {{"type", "beat"}}; }
 json write(const Hello& m) {
   return {{"type", "hello"}, {"version", m.version}, {"cores", m.cores}, {"caller", to_text(m.caller)}};
@@ -191,7 +191,7 @@ AgentMessage read(const json& m) {
   if (type == "watch") return Watch{number("rank"), number("segment")};
   if (type == "ask") return Ask{integer<std::uint64_t>(member(m, "id"))};
   if (type == "take_stacks") return TakeStacks{};
-  if (type == "stacks_taken") return StacksTaken{};
+  if (type == "stacks_taken") return StacksTaken{boolean(member(m, "without_gdb"))};
   if (type == "beat") return Beat{};
   if (type == "hello") {
     return Hello{integer<std::uint32_t>(member(m, "version")), number("cores"), bytes(member(m, "caller"))};

@@ -86,8 +86,10 @@ struct Exited {
   int status = 0;
   bool stopped = false;
   bool out_of_memory = false;
-};                      // status: as wait(2) has it; the rest: see job.hpp
-struct StacksTaken {};  // they have been told, or cannot be
+};  // status: as wait(2) has it; the rest: see job.hpp
+struct StacksTaken {
+  bool without_gdb = false;
+};  // they have been told, or cannot be
 struct InputTaken {
   std::uint64_t bytes = 0;
 };                      // so much of the input is in the pipes of all readers

@@ -9,17 +9,26 @@
 #include <system_error>
 #include <utility>
 
+#include "ipc/error.hpp"
 #include "ipc/fifo.hpp"
 
 namespace dsm::launch {
 
 ControlFifo::ControlFifo(std::string path) : path_(std::move(path)) {
-  struct stat status {};
-  ours_ = ::lstat(path_.c_str(), &status) != 0 && errno == ENOENT;
-  ipc::make_fifo(path_);
-  fd_ = ipc::open_fifo_to_serve(path_);
-  if (::flock(fd_.get(), LOCK_EX | LOCK_NB) != 0) {
-    throw std::system_error(EBUSY, std::generic_category(), "another job is controlled by " + path_);
+  struct stat status {
+  }, opened{};
+  do {
+    ours_ = ::lstat(path_.c_str(), &status) != 0 && errno == ENOENT;
+    ipc::make_fifo(path_);
+    fd_ = ipc::open_fifo_to_serve(path_);
+    if (::flock(fd_.get(), LOCK_EX | LOCK_NB) != 0) {
+      throw std::system_error(EBUSY, std::generic_category(), "another job is controlled by " + path_);
+    }
+    // Whose it was may have removed it between our opening and our locking it: then it has no name any more.
+    ipc::check(::fstat(fd_.get(), &opened), "fstat");
+  } while (::lstat(path_.c_str(), &status) != 0 || status.st_ino != opened.st_ino || status.st_dev != opened.st_dev);
+  if ((opened.st_mode & (S_IWGRP | S_IWOTH)) != 0) {
+    throw std::system_error(EPERM, std::generic_category(), "others may write into " + path_ + " (chmod 600 it)");
   }
 }
 

@@ -49,6 +49,18 @@ TEST_F(ControlFifoTest, EachLineIsAnOrder) {
   EXPECT_EQ(serve(fifo), "status unknown:status now unknown: ");
 }
 
+TEST_F(ControlFifoTest, OneInWhichOthersMayWriteIsRefused) {
+  ASSERT_EQ(::mkfifo(path.c_str(), 0600), 0);
+  ASSERT_EQ(::chmod(path.c_str(), 0622), 0);
+  try {
+    ControlFifo fifo(path);
+    ADD_FAILURE() << "taken";
+  } catch (const std::system_error& error) {
+    EXPECT_EQ(std::string(error.what()), "others may write into " + path + " (chmod 600 it): Operation not permitted");
+  }
+  EXPECT_TRUE(std::filesystem::exists(path)) << "it is not ours to remove";
+}
+
 TEST_F(ControlFifoTest, ALineWithoutAnEndIsNotKept) {
   ControlFifo fifo(path);
   for (int i = 0; i < 3; ++i) write(std::string(ipc::max_record - 100, 'x'));

@@ -7,8 +7,7 @@
 namespace dsm::launch {
 namespace {
 
-constexpr std::size_t max_body = 64u << 10;    // what a rank says is short
-constexpr milliseconds join_patience{10'000};  // from the handshake to Join
+constexpr std::size_t max_body = 64u << 10;  // what a rank says is short
 
 const char* phase_text(net::Report::Phase phase) {
   using Phase = net::Report::Phase;
@@ -86,7 +85,7 @@ void Coordinator::serve(Time now) {
   for (auto& each : acceptors_) {
     for (net::Acceptor::Arrival& arrival : each.second.serve()) {
       guests_.push_back(
-          {std::move(arrival.channel), std::move(arrival.peer_address), now + join_patience, -1, false, 0});
+          {std::move(arrival.channel), std::move(arrival.peer_address), now + config_.join, -1, false, 0});
     }
   }
   if (classroom_) classroom_->serve(now);

@@ -34,6 +34,7 @@ class Coordinator {
     std::uint64_t size = 0;                                   // of the region, bytes
     std::uint32_t page_size = 4096;                           // bytes
     net::PortRange ports{};                                   // where to listen
+    milliseconds join{10'000};                                // from the handshake of a rank to its Join
     std::function<std::uint32_t()> spin_us;                   // asked when all have joined
     bool open = false;                                        // --open-rendezvous
     std::function<void(const std::string&)> log;              // -v

@@ -1,6 +1,6 @@
 // libfmt's code for dsmexec itself. Debian has libfmt as a shared library only; that would bring libstdc++ as another,
 // and most of the time that a short program's job takes would be ld.so's: module.mk. Nothing but vformat() is called
-// from outside of fmt's headers; were it more, the linker would take libfmt after all.
+// from outside of fmt's headers; were it more, the linker would say so.
 #define FMT_HEADER_ONLY
 #include <fmt/format.h>
 

@@ -165,7 +165,9 @@ void Job::agent_failed(std::string why, Time now) {
   trouble(std::move(why), now);
 }
 
-void Job::stacks_taken() { --telling_; }
+void Job::stacks_taken(Time now) {
+  if (--telling_ == 0 && stacks_by_) stacks_by_ = now;
+}
 
 void Job::agent_done() { --agents_; }
 
@@ -176,8 +178,13 @@ void Job::interrupted(int signo, Time now) {
     return;
   }
   interrupted_by_ = signo;
-  if (failure_ && !stopping_) ended_by_ = fmt::format("ended by {}", signal_name(signo));
+  if (failure_ && !stopping_) ended_by_ = {.text = fmt::format("ended by {}", signal_name(signo))};
   stop(signo, now);
+}
+
+void Job::abort(std::string line, Time now) {
+  aborted_ = true;
+  trouble(std::move(line), now);
 }
 
 void Job::trouble(std::string line, Time now) { fail({exit_trouble, -1, std::move(line)}, now); }
@@ -192,7 +199,7 @@ void Job::fail(Failure failure, Time now) {
 }
 
 void Job::name(Failure failure) {
-  if (failure_) ended_by_ = failure.text;
+  if (failure_) ended_by_ = failure;
   note(std::move(failure));
 }
 
@@ -236,7 +243,7 @@ void Job::judge_exit(int rank, Time now) {
   const int code = code_of(*r.status);
   if (code != 0) {
     Failure failure{code, rank, fmt::format("{} failed: {}", who(rank), describe_status(*r.status, r.out_of_memory))};
-    const bool needed = r.joined || waiting_to_join();
+    const bool needed = (r.joined && !r.finalized) || waiting_to_join();
     if (config_.keep_going && !needed) return note(std::move(failure));
     fail(std::move(failure), now);
   } else if (r.joined && !r.finalized) {
@@ -305,7 +312,7 @@ void Job::check_phases(Time now) {
     commands_.push_back({Command::Kind::stacks});
     telling_ = agents_;
     stacks_by_ = now + limits.stacks;
-  } else if (stacks_by_ && (telling_ == 0 || now >= *stacks_by_)) {
+  } else if (past(stacks_by_)) {
     stop(SIGTERM, now);
   } else if (past(start_by_)) {
     const auto late = ranks_that([](const Rank& r) { return !r.started; });
@@ -415,14 +422,15 @@ std::vector<std::string> Job::summary() const {
   std::string text = failure_ ? failure_->text : fmt::format("ended by {}", signal_name(interrupted_by_));
   const auto stopped = ranks_that([](const Rank& r) { return r.status && r.stopped; });
   const std::string by_us = stopped.empty() ? "" : fmt::format("; dsmexec stopped {}", rank_list(stopped));
-  lines.push_back(ended_by_.empty() ? text + by_us : std::move(text));
-  if (!ended_by_.empty()) lines.push_back(ended_by_ + by_us);
+  lines.push_back(ended_by_ ? std::move(text) : text + by_us);
+  if (ended_by_) lines.push_back(ended_by_->text + by_us);
   constexpr std::size_t most = 8;
   std::size_t more = 0;
   for (std::size_t i = 0; i < ranks_.size(); ++i) {
     const Rank& r = ranks_[i];
     const auto rank = static_cast<int>(i);
-    if (!failed(r) || r.stopped || (rank == first && first_has_ended)) continue;
+    if (!failed(r) || r.stopped || (rank == first && first_has_ended) || (ended_by_ && rank == ended_by_->rank))
+      continue;
     if (lines.size() > most) {
       ++more;
     } else if (r.secondary) {

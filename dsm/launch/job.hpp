@@ -74,10 +74,11 @@ class Job {
   void channel_ended(int rank, Time now);  // the connection of a rank that joined
   // An agent that was at work; `ranks` are its ranks.
   void agent_lost(const std::string& host, const std::vector<int>& ranks, const std::string& how, Time now);
-  void stacks_taken();                           // an agent has answered that command, or cannot be asked
+  void stacks_taken(Time now);                   // an agent has answered that command, or cannot be asked
   void agent_failed(std::string why, Time now);  // none could be started on its machine
   void agent_done();  // all of its ranks and their descendants are gone, all output has been handed over
   void interrupted(int signo, Time now);     // somebody sent dsmexec TERM, INT or HUP
+  void abort(std::string line, Time now);    // the user wants it to end, now
   void trouble(std::string line, Time now);  // dsmexec itself failed, or a rank must be refused
   // `held_up`: nothing can be read from agents because nobody reads our output.
   void tick(Time now, bool held_up = false);
@@ -86,8 +87,9 @@ class Job {
   [[nodiscard]] std::vector<Command> take_commands();
   [[nodiscard]] Time next_deadline() const;  // when tick() is due; max() if never
   [[nodiscard]] bool over() const;
+  [[nodiscard]] bool runs(int rank) const { return at(rank).started && !at(rank).status; }
   // The job has ended for a reason that does not let it wait for whoever reads our output: a signal, a timeout.
-  [[nodiscard]] bool hasty() const { return interrupted_by_ != 0 || timed_out_; }
+  [[nodiscard]] bool hasty() const { return interrupted_by_ != 0 || timed_out_ || aborted_; }
   [[nodiscard]] int exit_code() const;
   [[nodiscard]] int die_of() const { return interrupted_by_; }  // the signal that ended the job; 0: none
   // Lines for stderr, without "dsmexec: "; empty after a success.
@@ -141,11 +143,11 @@ class Job {
   std::vector<Suspicion> suspicions_;
   std::vector<Command> commands_;
   std::optional<Failure> failure_;
-  std::string ended_by_;  // why the job was ended, if that is not the first failure
+  std::optional<Failure> ended_by_;  // why the job was ended, if that is not the first failure
   std::optional<Time> timeout_at_, start_by_, first_join_, join_by_, mesh_by_, finalize_by_, stacks_by_, term_at_,
       kill_at_, gone_by_;
   int first_joined_rank_ = -1;
-  bool welcomed_ = false, stopping_ = false, timed_out_ = false, gave_up_ = false;
+  bool welcomed_ = false, stopping_ = false, timed_out_ = false, aborted_ = false, gave_up_ = false;
   int agents_ = 0;   // that are neither done nor lost
   int telling_ = 0;  // of them: have not told yet where their ranks stand
   int interrupted_by_ = 0;

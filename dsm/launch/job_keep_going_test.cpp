@@ -62,12 +62,24 @@ TEST(KeepGoing, ARankThatWaitsInDsmInitForOneThatHasFailedIsTold) {
                                                        "waits for it there; dsmexec stopped ranks 0, 2"}));
 }
 
+TEST(KeepGoing, WhoFailsAfterDsmFinalizeIsNotWaitedFor) {
+  Scene s(2, std::nullopt, true);
+  s.all_join();
+  for (const int rank : {0, 1}) s.job.reported(rank, {Phase::finalized, 0}, s.now);
+  s.exit_and_close(1, exit_status(3));
+  s.after(1000);
+  EXPECT_EQ(s.commands(), "");
+  s.exit_and_close(0, exit_status(0));
+  s.job.agent_done();
+  EXPECT_EQ(s.job.exit_code(), 3);
+}
+
 TEST(KeepGoing, ATimeoutEndsTheRestAndBothAreSaid) {
   Scene s(2, milliseconds(500), true);
   s.exit(1, exit_status(3));
   s.after(600);
-  s.job.stacks_taken();
-  s.after(1);
+  s.job.stacks_taken(s.now);
+  s.after(0);
   EXPECT_EQ(s.commands(), "stacks SIGTERM");
   s.exit(0, death_by(SIGTERM), true);
   s.job.agent_done();

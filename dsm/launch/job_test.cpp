@@ -245,8 +245,9 @@ TEST(Job, Timeout) {
   EXPECT_TRUE(s.job.hasty());
   s.after(1000);
   EXPECT_EQ(s.commands(), "");
-  s.job.stacks_taken();
-  s.after(1);
+  s.job.stacks_taken(s.now);
+  EXPECT_EQ(s.job.next_deadline(), s.now);
+  s.after(0);
   EXPECT_EQ(s.commands(), "SIGTERM");
   s.exit(0, death_by(SIGTERM), true);
   s.exit(1, exit_status(0), true);

@@ -161,7 +161,7 @@ int run(const std::vector<std::string>& arguments) {
   }
   Runner::Plan plan = make_plan(std::move(options));
   if (plan.options.dry_run) {
-    fmt::print("{}", describe(plan));
+    std::fputs(describe(plan).c_str(), stdout);
     return std::fflush(stdout) == 0 ? 0 : exit_trouble;
   }
   Runner runner(std::move(plan));

@@ -14,7 +14,7 @@ $(eval $(call library,launch,$(launch_sources)))
 # most of the time of a short job: so all that can be in the file is (a library without an archive is linked as usual).
 # With a sanitizer, which has libraries of its own, it is as the other programs.
 archive = $(or $(filter /%,$(shell $(CXX) -print-file-name=lib$(1).a)),-l$(1))
-launch_whole = -Wl,--build-id=sha1 -static-libstdc++ -static-libgcc $(call archive,sodium) $(call archive,boost_program_options) -Wl,--as-needed -lfmt
+launch_whole = -Wl,--build-id=sha1 -static-libstdc++ -static-libgcc $(call archive,sodium) $(call archive,boost_program_options)
 $(eval $(call program,dsmexec,dsm/launch/main.cpp dsm/launch/format.cpp,$(launch_stands_on),$(launch_links)))
 ifeq ($(SANITIZER),)
 $(BIN)/dsmexec: LDLIBS_ = $(launch_whole)

@@ -63,13 +63,16 @@ po::options_description further_options() {
   add("encrypt", "encrypt what ranks say to each other and to dsmexec (it costs time; see SECURITY.md)");
   add("timestamp", "put the time of day in front of each line of the ranks' output");
   add("stdin", po::value<std::string>()->value_name("RANK|all|none"),
-      "who reads dsmexec's standard input; the others see its end at once (default: 0)");
+      "who reads dsmexec's standard input; the others see its end at once (default: 0). With all, those who read get "
+      "it "
+      "as fast as the slowest of them");
   add("control", po::value<std::string>()->value_name("FIFO"),
       "read orders from this FIFO, which is made if it is not there: a line 'status' or 'abort' each");
   add("debug", po::value<std::string>()->value_name("gdb|valgrind|strace"),
       "run the ranks under this program, and wait for them as long as it takes; gdb: one rank, which reads commands "
       "from "
-      "dsmexec's standard input, and Ctrl-C interrupts it");
+      "dsmexec's standard input, and Ctrl-C interrupts it (before dsm_init, say 'handle SIGSEGV stop' to see a wild "
+      "pointer)");
   add("debug-rank", po::value<std::string>()->value_name("RANK"),
       "only this rank runs under the program of --debug (default: all; for gdb: 0)");
   add("dry-run", "say what would be started, where and how, and start nothing");
@@ -307,6 +310,8 @@ void read_run(const Values& values, Options& out) {
   if (const auto* output = text(values, "output")) out.output = *output;
   if (const auto* reader = text(values, "stdin")) out.input = parse_input(*reader);
   if (const auto* fifo = text(values, "control")) out.control = *fifo;
+  if (values.count("control") != 0 && out.control.empty())
+    throw UsageError(fmt::format("--control needs the name of a FIFO{}", hint));
   if (out.output.empty()) throw UsageError(fmt::format("--output needs tag, plain or the name of a folder{}", hint));
   out.timestamp = values.count("timestamp") != 0;
   out.keep_going = values.count("keep-going") != 0;

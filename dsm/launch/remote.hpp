@@ -1,8 +1,8 @@
 // dsm/launch/remote.hpp - how an agent is started on another machine, whichever program runs a command there.
 //
 // One process of ours for each machine: ssh (ssh.hpp) or srun (srun.hpp). It runs a line of shell there, whose standard
-// input and output are ours, and which starts dsmexec as that machine's agent: the same file, if it lies there at the
-// same path and is the same to the last bit; else dsmexec sends itself into a private folder, which is removed before
+// input and output are ours, and which starts dsmexec as that machine's agent: the same file, if what lies there at
+// the same path has the same build id (program.hpp); else dsmexec sends itself into a private folder, which is removed before
 // it runs: a file that is open needs no name. What is started is the guard (guard.hpp), and that starts the agent.
 // Whatever a noisy .bashrc or prolog prints comes before the guard's first line, and is skipped.
 //
@@ -50,7 +50,7 @@ class Remote {
   [[nodiscard]] virtual std::string first_folder() const = 0;
 };
 
-// The first line that comes from there ends with one of these. `hash`: of dsmexec's file.
+// The first line that comes from there ends with one of these. `hash`: own_identity() of dsmexec's file.
 [[nodiscard]] std::string ready_line(const std::string& hash);  // frames follow (control.hpp)
 [[nodiscard]] std::string send_line(const std::string& hash);   // it waits for dsmexec's file on its standard input
 inline constexpr std::size_t max_noise = 1u << 20;              // bytes that may come before that line

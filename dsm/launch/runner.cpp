@@ -53,6 +53,7 @@ Coordinator::Config coordinator_config(const Runner::Plan& plan, const net::JobK
   config.page_size = plan.options.page_size;
   config.open = plan.options.open_rendezvous;
   config.ports = plan.options.ports;
+  if (plan.options.debugger != Debugger::none) config.join = debug_patience;
   return config;
 }
 
@@ -68,7 +69,7 @@ std::vector<bool> elsewhere(const Runner::Plan& plan) {
 Limits limits_of(const Runner::Plan& plan) {
   Limits limits{.start = plan.remote->start_patience()};
   if (plan.options.debugger == Debugger::none) return limits;
-  for (milliseconds* phase : {&limits.start, &limits.join, &limits.mesh, &limits.finalize}) *phase = debug_patience;
+  for (milliseconds* phase : {&limits.join, &limits.mesh, &limits.finalize}) *phase = debug_patience;
   return limits;
 }
 
@@ -102,6 +103,7 @@ Runner::Runner(Plan plan)
       began_(Clock::now()),
       not_ours_(present_children()),
       signals_(take_signals()),
+      fifo_(plan_.options.control.empty() ? nullptr : std::make_unique<ControlFifo>(plan_.options.control)),
       output_({plan_.options.output, plan_.hosts, STDOUT_FILENO, STDERR_FILENO,
                plan_.options.timestamp ? std::function(time_of_day) : nullptr}),
       job_(job_config(plan_), began_),
@@ -129,7 +131,6 @@ Runner::Runner(Plan plan)
     program_hash_ = hash_of(program_file_);
     program_size_ = std::filesystem::file_size(program_file_);
   }
-  if (!plan_.options.control.empty()) fifo_.emplace(plan_.options.control);
   for (const Site& site : plan_.sites) agents_.emplace_back(site, plan_.remote.get(), own_);
   start_agents(began_);
 }
@@ -201,10 +202,10 @@ bool Runner::all_answered() const {
 }
 
 void Runner::take_orders(Time now) {
-  if (!fifo_) return;
+  if (!fifo_ || output_.full()) return;
   fifo_->serve(
       [&](ControlFifo::Order order) {
-        if (order == ControlFifo::Order::abort) return job_.trouble("ended by 'abort' from " + fifo_->path(), now);
+        if (order == ControlFifo::Order::abort) return job_.abort("ended by 'abort' from " + fifo_->path(), now);
         say(fmt::format("status after {:.1f} s: {}", std::chrono::duration<double>(now - began_).count(),
                         job_.status()));
       },
@@ -214,15 +215,17 @@ void Runner::take_orders(Time now) {
 // ---- the loop
 // ---------------------------------------------------------------------------------------------------------
 
+// Then Ctrl-C is for gdb.
+bool Runner::is_held_by_gdb(int rank) {
+  return plan_.options.debugger == Debugger::gdb && !stopping_ && job_.runs(rank) && agent_of(rank).link() != nullptr;
+}
+
 void Runner::read_signals(Time now) {
   signalfd_siginfo info{};
   while (signals_.read(info)) {
-    if (info.ssi_signo == SIGINT && plan_.options.debugger == Debugger::gdb) {
-      Link* const link = agent_of(plan_.options.debugged).link();
-      if (link != nullptr && ordered_) {
-        link->send(Interrupt{plan_.options.debugged});
-        continue;
-      }
+    if (info.ssi_signo == SIGINT && is_held_by_gdb(plan_.options.debugged)) {
+      agent_of(plan_.options.debugged).link()->send(Interrupt{plan_.options.debugged});
+      continue;
     }
     if (info.ssi_signo != SIGCHLD) {
       job_.interrupted(static_cast<int>(info.ssi_signo), now);
@@ -274,7 +277,7 @@ void Runner::turn() {
   output_.add_to(set);
   coordinator_.add_to(set);
   viewers_.add_to(set);
-  if (fifo_) fifo_->add_to(set);
+  if (fifo_ && !output_.full()) fifo_->add_to(set);
   if (::poll(set.data(), set.size(), timeout_ms(now)) == -1 && errno != EINTR) ipc::throw_errno("poll");
 
   now = Clock::now();
@@ -290,7 +293,7 @@ void Runner::turn() {
   flush_output(now);
   sweep(now);
   job_.tick(now, output_.full());
-  carry_out();
+  carry_out(now);
 }
 
 int Runner::run() {

@@ -57,9 +57,10 @@ class Runner {
   [[nodiscard]] std::vector<Input::Reader> readers();
   void turn();  // once around the loop
   [[nodiscard]] int timeout_ms(Time now) const;
+  [[nodiscard]] bool is_held_by_gdb(int rank);
   void read_signals(Time now);
-  void carry_out();
-  void take_stacks();
+  void carry_out(Time now);
+  void take_stacks(Time now);
   void stop(AgentConnection& agent);
   void hear_agents(Time now);
   void handle(AgentConnection& from, const Link::Frame& frame, Time now);
@@ -96,13 +97,13 @@ class Runner {
   Time began_;
   std::set<pid_t> not_ours_;  // children that this process had before it was dsmexec
   ipc::SignalFd signals_;
+  std::unique_ptr<ControlFifo> fifo_;  // before files are made: whose FIFO it is, theirs are the files
   Output output_;
   Job job_;
   net::JobKey key_;
   Coordinator coordinator_;
   telemetry::ViewerPort viewers_;
   Input input_;
-  std::optional<ControlFifo> fifo_;
 
   OwnFile own_;
   std::list<AgentConnection> agents_;

@@ -184,7 +184,7 @@ void Runner::on(AgentConnection& from, const Hello& m, Time now) {
   if (m.version != agent_version) {
     return job_.trouble(fmt::format("the agent on host {} is of another version", from.host()), now);
   }
-  if (stopping_) stop(from);
+  if (stopping_ && !from.ordered) stop(from);
 }
 
 void Runner::on(AgentConnection& from, const NeedProgram&, Time) {
@@ -219,7 +219,10 @@ void Runner::on(AgentConnection& from, const Exited& m, Time now) {
   job_.exited(m.rank, m.status, m.stopped, m.out_of_memory, now);
 }
 
-void Runner::on(AgentConnection&, const StacksTaken&, Time) { job_.stacks_taken(); }
+void Runner::on(AgentConnection& from, const StacksTaken& m, Time now) {
+  if (m.without_gdb) log(fmt::format("host {}: where its ranks stand cannot be told without gdb", from.host()));
+  job_.stacks_taken(now);
+}
 
 void Runner::on(AgentConnection& from, const InputTaken& m, Time) {
   from.input_under_way -= std::min(m.bytes, from.input_under_way);
@@ -240,10 +243,10 @@ void Runner::on(AgentConnection&, const Other&, Time now) {
 
 // ---- stopped, or lost
 
-void Runner::carry_out() {
+void Runner::carry_out(Time now) {
   for (const Job::Command& command : job_.take_commands()) {
     if (command.kind == Job::Command::Kind::stacks) {
-      take_stacks();
+      take_stacks(now);
       continue;
     }
     const bool kill = command.kind == Job::Command::Kind::kill;
@@ -262,13 +265,13 @@ void Runner::carry_out() {
   }
 }
 
-void Runner::take_stacks() {
+void Runner::take_stacks(Time now) {
   for (AgentConnection& agent : agents_) {
     Link* const link = agent.link();
     if (link != nullptr && agent.ordered) {
       link->send(TakeStacks{});
     } else if (!agent.is_over()) {
-      job_.stacks_taken();
+      job_.stacks_taken(now);
     }
   }
 }

@@ -48,6 +48,11 @@ void Stacks::start(const Sink& sink) {
   }
 }
 
+void Stacks::reaped(pid_t pid) {
+  std::erase(debuggers_, pid);
+  std::erase_if(waiting_, [pid](const auto& each) { return each.second == pid; });
+}
+
 void Stacks::stop() {
   waiting_.clear();
   for (const pid_t pid : debuggers_) ::kill(-pid, SIGKILL);

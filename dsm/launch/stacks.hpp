@@ -26,13 +26,14 @@ class Stacks {
   void start(const Sink& sink);
   // What gdb printed about one is at its end.
   void told() { --open_; }
-  // A child of ours has been reaped: perhaps one of these.
-  void reaped(pid_t pid) { std::erase(debuggers_, pid); }
+  // A child of ours has been reaped: perhaps a debugger, or who waits for one.
+  void reaped(pid_t pid);
   void stop();  // forgets who waits, and kills who is at work
   [[nodiscard]] bool done() const { return waiting_.empty() && open_ == 0; }
 
   // Whether a line of gdb's says where a thread stands, or why that cannot be told.
   [[nodiscard]] static bool tells(std::string_view line);
+  [[nodiscard]] static bool lacks_gdb(std::string_view line) { return line.starts_with("env: "); }
 
  private:
   std::vector<std::pair<int, pid_t>> waiting_;

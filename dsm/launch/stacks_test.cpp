@@ -26,6 +26,7 @@ TEST(Stacks, OnlyLinesThatTellSomething) {
   EXPECT_TRUE(Stacks::tells("ptrace: Operation not permitted."));
   EXPECT_FALSE(Stacks::tells("[New LWP 12]"));
   EXPECT_FALSE(Stacks::tells(""));
+  EXPECT_TRUE(Stacks::lacks_gdb("env: 'gdb': No such file or directory"));
 }
 
 // So many at a time, all in the end; whoever has been looked at goes on.
@@ -36,6 +37,7 @@ TEST(Stacks, EachProcessOnceAndItGoesOn) {
     ipc::SpawnOptions options;
     options.arguments = {"sleep", "600"};
     options.parent_death_signal = SIGKILL;
+    options.parent_may_trace = true;
     sleepers[rank] = ipc::spawn(options);
     stacks.want(rank, sleepers[rank]);
   }

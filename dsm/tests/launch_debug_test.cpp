@@ -9,12 +9,12 @@ namespace {
 
 // Where each rank stands is told before it is stopped: an agent's children are looked at by another of its children.
 TEST(LaunchDebug, ATimeoutTellsWhereEachRankStands) {
-  const Ended end = run(job({"--timeout", "1"}, {"sleep", "600"}));
+  const Ended end = run(job({"-n", "2", "--timeout", "1"}, {"sleep", "600"}));
   EXPECT_EQ(end.code(), 124) << text(end);
-  for (const char* rank : {"rank 0 ", "rank 1 ", "rank 2 ", "rank 3 "}) {
+  for (const char* rank : {"rank 0 ", "rank 1 "}) {
     EXPECT_TRUE(has_line(end.err, {"dsmexec: ", rank, "(localhost): #0 ", "nanosleep"})) << text(end);
   }
-  EXPECT_EQ(end.own_lines().back(), "timeout after 1 s; dsmexec stopped ranks 0-3");
+  EXPECT_EQ(end.own_lines().back(), "timeout after 1 s; dsmexec stopped ranks 0-1");
   EXPECT_EQ(end.out, "");
 }
 
@@ -55,6 +55,17 @@ TEST(LaunchDebug, CtrlCUnderGdbInterruptsTheRankAndNotTheJob) {
   all.type("quit 3\n");
   const Ended end = all.wait();
   EXPECT_EQ(end.code(), 3) << text(end);
+}
+
+TEST(LaunchDebug, CtrlCEndsTheJobAgainWhenGdbHasGone) {
+  Order order = job({"-v", "-n", "2", "--debug", "gdb"}, {"sleep", "600"});
+  order.terminal = true;
+  Dsmexec all(order);
+  ASSERT_TRUE(all.shows("(gdb)"));
+  all.type("quit\n");
+  ASSERT_TRUE(all.shows("rank 0 has ended"));
+  ::kill(all.pid(), SIGINT);
+  EXPECT_EQ(all.wait().signal(), SIGINT);
 }
 
 TEST(LaunchDebug, ADebuggerThatIsNotThereIsSaidInOneLine) {

@@ -32,7 +32,7 @@ TEST(LaunchOptions, StandardInputGoesToWhomTheUserSays) {
   EXPECT_EQ(end.err, "dsmexec: --stdin 4: the job has ranks 0 to 3\n");
 }
 
-// One that reads nothing, and one that goes at once, hold up nobody for ever.
+// One that goes without having read holds up nobody.
 TEST(LaunchOptions, StandardInputForAllReachesThoseWhoReadIt) {
   Order order;
   order.input = std::string(1 << 20, 'x');
