@@ -24,14 +24,11 @@ po::options_description visible_options() {
   add("protocol,p", po::value<std::string>()->value_name("msi|migrate"), "how pages move (default: msi)");
   add("size", po::value<std::string>()->value_name("BYTES"),
       "size of the shared region: K, M, G or T may follow (default: 1G)");
-  add("page-size", po::value<std::string>()->value_name("BYTES"),
-      "what moves as a whole: a power of two, 4K to 1M (default: 4K)");
   add("timeout", po::value<std::string>()->value_name("SECONDS"), "end the job after so long, with exit code 124");
   add("output", po::value<std::string>()->value_name("tag|plain|DIR"),
       "tag each line with its rank, or not, or write a file for each rank and stream into DIR (default: tag)");
   add("wdir", po::value<std::string>()->value_name("DIR"), "start the ranks in DIR");
   add("keep-going", "let the other ranks go on when one fails");
-  add("open-rendezvous", "let any program exchange data on the rendezvous port, without the job's key");
   add("verbose,v", "say what happens, and who knocks without a key");
   add("help,h", "this text");
   add("help-all", "the other options, too");
@@ -42,6 +39,8 @@ po::options_description visible_options() {
 po::options_description further_options() {
   po::options_description all("other options");
   auto add = all.add_options();
+  add("page-size", po::value<std::string>()->value_name("BYTES"),
+      "what moves as a whole: a power of two, 4K to 1M (default: 4K)");
   add("home", po::value<std::string>()->value_name("WHERE"),
       "where pages live: cyclic, in turn on all ranks (the default); block, each allocation in equal parts, the first "
       "on rank 0; or first-touch, on the rank that touches a page first");
@@ -60,6 +59,7 @@ po::options_description further_options() {
       "to them)");
   add("port-range", po::value<std::string>()->value_name("FIRST-LAST"),
       "the ports at which dsmexec and the ranks may listen, as 4000-4099 (default: whichever the kernel chooses)");
+  add("open-rendezvous", "let any program exchange data on the rendezvous port, without the job's key");
   add("encrypt", "encrypt what ranks say to each other and to dsmexec (it costs time; see SECURITY.md)");
   add("timestamp", "put the time of day in front of each line of the ranks' output");
   add("stdin", po::value<std::string>()->value_name("RANK|all|none"),
