@@ -7,7 +7,8 @@
 // control connection ends everything is killed. Slurm does not always end a connection of which the other end was
 // killed while the agent was being started: so one that came by srun ends, too, if it hears nothing before it has ranks.
 //
-// agent_start.cpp has how ranks are started, agent.cpp the rest. One thread, one poll loop, nothing that blocks. Not async-signal-safe.
+// agent_start.cpp has how ranks are started, agent.cpp the rest. One thread, one poll loop, nothing that blocks. Not
+// async-signal-safe.
 #pragma once
 #include <chrono>
 #include <cstdint>

@@ -1,10 +1,11 @@
-// dsm/launch/control_fifo.hpp - dsmexec --control FIFO: a job that is asked and told things while it runs, by a shell's echo.
+// dsm/launch/control_fifo.hpp - dsmexec --control FIFO: a job that is asked and told things while it runs, by a shell's
+// echo.
 //
 //   $ echo status > FIFO          each line is one order: status, abort
 //
-// Only this user can write there (ipc/fifo.hpp). One that is there is taken, and stays, as does that of a dsmexec that was
-// killed. Whoever reads, reads for nobody else: two jobs cannot share one. For a
-// poll loop; nothing here blocks. Thread-safety: none. Not async-signal-safe.
+// Only this user can write there (ipc/fifo.hpp). One that is there is taken, and stays, as does that of a dsmexec that
+// was killed. Whoever reads, reads for nobody else: two jobs cannot share one. For a poll loop; nothing here blocks.
+// Thread-safety: none. Not async-signal-safe.
 #pragma once
 #include <poll.h>
 
@@ -22,8 +23,8 @@ class ControlFifo {
  public:
   enum class Order : std::uint8_t { status, abort };
 
-  // Makes the FIFO if it is not there. Throws std::system_error, as make_fifo() and open_fifo_to_serve(); EBUSY: another
-  // job reads it; EPERM: others may write there.
+  // Makes the FIFO if it is not there. Throws std::system_error, as make_fifo() and open_fifo_to_serve(); EBUSY:
+  // another job reads it; EPERM: others may write there.
   explicit ControlFifo(std::string path);
   ControlFifo(const ControlFifo&) = delete;
   ControlFifo& operator=(const ControlFifo&) = delete;

@@ -1,8 +1,8 @@
 // dsm/launch/feed.hpp - dsmexec's standard input at the end of its way: in an agent, into the pipes of its ranks.
 //
 // All get the same bytes. What a pipe has no room for waits here; "taken" is what the slowest has in its pipe, so that
-// dsmexec never sends more than the window (input_window) ahead of it. A rank that does not want any more (EPIPE) is left
-// out. For a poll loop; nothing here blocks. Thread-safety: none. Not async-signal-safe.
+// dsmexec never sends more than the window (input_window) ahead of it. A rank that does not want any more (EPIPE) is
+// left out. For a poll loop; nothing here blocks. Thread-safety: none. Not async-signal-safe.
 #pragma once
 #include <poll.h>
 

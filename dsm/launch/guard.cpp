@@ -7,10 +7,10 @@
 
 #include <cerrno>
 #include <chrono>
-#include <optional>
 
 #include "dsm/launch/orphan_segments.hpp"
 #include "dsm/launch/processes.hpp"
+#include "dsm/launch/program.hpp"
 #include "dsm/launch/remote.hpp"
 #include "dsm/launch/status.hpp"
 #include "ipc/error.hpp"
@@ -41,9 +41,16 @@ void let_go_of_connection() {
   ipc::check(::dup2(null.get(), 1), "dup2");
 }
 
+// As the shell would go on if nothing lay at our path: nothing has been read or written yet.
+[[noreturn]] void make_way_for_copy(const std::string& hash, const CopyScript& copy) {
+  ::execlp("sh", "sh", "-c", copy.script.c_str(), "sh", hash.c_str(), copy.size.c_str(), nullptr);
+  ipc::throw_errno("exec sh");
+}
+
 }  // namespace
 
-int guard_main(const std::string& hash) {
+int guard_main(const std::string& hash, const std::optional<CopyScript>& copy) {
+  if (copy && own_identity() != hash) make_way_for_copy(hash, *copy);
   const sigset_t signals = ipc::signal_set({SIGCHLD, SIGTERM, SIGINT, SIGHUP});
   ipc::check(::sigprocmask(SIG_BLOCK, &signals, nullptr), "sigprocmask");
   ::signal(SIGPIPE, SIG_IGN);

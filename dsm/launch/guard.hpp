@@ -7,12 +7,21 @@
 //
 // One thread. Not async-signal-safe.
 #pragma once
+#include <optional>
 #include <string>
 
 namespace dsm::launch {
 
-// What `dsmexec --guard HASH` does, its standard input and output being the control connection. HASH: of its own file, as
-// dsmexec expects it in the first line (remote.hpp). The exit code.
-int guard_main(const std::string& hash);
+// What a shell is to do where this is not the dsmexec that is wanted (remote.hpp): its third argument is that file's
+// size.
+struct CopyScript {
+  std::string size;  // bytes
+  std::string script;
+};
+
+// What `dsmexec --guard HASH [SIZE SCRIPT]` does, its standard input and output being the control connection. HASH: of
+// dsmexec's file, as it expects it in the first line (remote.hpp). The exit code. With a script, and if our own file is
+// not that one, the script is run in our place.
+int guard_main(const std::string& hash, const std::optional<CopyScript>& copy);
 
 }  // namespace dsm::launch

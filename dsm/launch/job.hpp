@@ -49,8 +49,8 @@ class Job {
     std::vector<bool> elsewhere{};  // by rank: on another machine, where nobody has looked for the program; empty: none
     int agents = 1;                 // which will each be done, or lost, in the end
     std::optional<milliseconds> timeout;
-    // A rank that fails does not end the job, as long as no other can wait for it: that is, if it had not joined, and none
-    // of the others is in dsm_init.
+    // A rank that fails does not end the job, as long as no other can wait for it: that is, if it had not joined, and
+    // none of the others is in dsm_init.
     bool keep_going = false;
     Limits limits{};
   };

@@ -145,7 +145,8 @@ std::optional<int> serve_job(const std::vector<std::string>& arguments) {
   const std::string first = arguments.empty() ? "" : arguments.front();
   const std::size_t count = arguments.size();
   if (first == "--agent" && (count == 1 || (count == 2 && arguments[1] == "remote"))) return agent_main(count == 2);
-  if (first == "--guard" && count == 2) return guard_main(arguments[1]);
+  if (first == "--guard" && count == 2) return guard_main(arguments[1], std::nullopt);
+  if (first == "--guard" && count == 4) return guard_main(arguments[1], CopyScript{arguments[2], arguments[3]});
   if (first == "--hash" && count == 1) {
     std::puts(own_identity().c_str());
     return std::fflush(stdout) == 0 ? 0 : 1;

@@ -25,20 +25,22 @@ std::string quoted(std::string_view text) {
   return out + "'";
 }
 
-// The script holds no single quote, newline, exclamation mark or double backslash: with these, shells differ. head(1)
-// takes from its standard input no more than it was told to.
+// Neither script holds a single quote, newline, exclamation mark or double backslash: with these, shells differ.
+// head(1) takes from its standard input no more than it was told to.
 std::string remote_line(const std::string& path, const std::string& hash, std::uint64_t size) {
-  constexpr const char* script =
-      "if [ -x \"$1\" ] && [ \"$(\"$1\" --hash 2>/dev/null </dev/null)\" = \"$2\" ]; then exec \"$1\" --guard \"$2\"; "
-      "fi; "
+  // One exec, and not two, where the same file lies there: it is the guard itself that finds out, and if it is another,
+  // it goes on with the second script.
+  constexpr const char* run =
+      "[ -x \"$1\" ] && exec \"$1\" --guard \"$2\" \"$3\" \"$4\"; exec sh -c \"$4\" sh \"$2\" \"$3\"";
+  constexpr const char* take_copy =
       "d=$(mktemp -d \"${TMPDIR:-/tmp}/dsmexec.XXXXXXXXXX\") || exit 1; "
       "trap \"rm -rf \\\"\\$d\\\"\" EXIT; trap \"exit 1\" HUP INT PIPE TERM; "
-      "echo \"dsmexec $2 send\"; head -c \"$3\" >\"$d/dsmexec\" && chmod 700 \"$d/dsmexec\" || exit 1; "
-      "if [ \"$(\"$d/dsmexec\" --hash </dev/null)\" = \"$2\" ]; then exec 3<\"$d/dsmexec\"; rm -rf \"$d\"; exec "
-      "/proc/self/fd/3 --guard \"$2\"; fi; "
+      "echo \"dsmexec $1 send\"; head -c \"$2\" >\"$d/dsmexec\" && chmod 700 \"$d/dsmexec\" || exit 1; "
+      "if [ \"$(\"$d/dsmexec\" --hash </dev/null)\" = \"$1\" ]; then exec 3<\"$d/dsmexec\"; rm -rf \"$d\"; exec "
+      "/proc/self/fd/3 --guard \"$1\"; fi; "
       "echo \"dsmexec cannot run there: its copy did not arrive whole, or libraries that it needs are missing\" >&2; "
       "exit 1";
-  return fmt::format("exec sh -c {} sh {} {} {}", quoted(script), quoted(path), hash, size);
+  return fmt::format("exec sh -c {} sh {} {} {} {}", quoted(run), quoted(path), hash, size, quoted(take_copy));
 }
 
 std::string shown_line(std::string_view line) {

@@ -1,10 +1,10 @@
 // dsm/launch/remote.hpp - how an agent is started on another machine, whichever program runs a command there.
 //
 // One process of ours for each machine: ssh (ssh.hpp) or srun (srun.hpp). It runs a line of shell there, whose standard
-// input and output are ours, and which starts dsmexec as that machine's agent: the same file, if what lies there at
-// the same path has the same build id (program.hpp); else dsmexec sends itself into a private folder, which is removed before
-// it runs: a file that is open needs no name. What is started is the guard (guard.hpp), and that starts the agent.
-// Whatever a noisy .bashrc or prolog prints comes before the guard's first line, and is skipped.
+// input and output are ours, and which starts dsmexec as that machine's agent: the same file, if what lies there at the
+// same path has the same build id (program.hpp); else dsmexec sends itself into a private folder, which is removed
+// before it runs: a file that is open needs no name. What is started is the guard (guard.hpp), and that starts the
+// agent. Whatever a noisy .bashrc or prolog prints comes before the guard's first line, and is skipped.
 //
 // Thread-safety: yes, while nobody changes the environment. Not async-signal-safe.
 #pragma once

@@ -25,8 +25,8 @@ class RemoteLine : public ::testing::TestWithParam<const char*> {
  protected:
   // A program that answers --hash and --guard as dsmexec does.
   static std::string stand_in(const std::string& hash) {
-    return "#!/bin/sh\n[ \"$1\" = --hash ] && echo " + hash +
-           " && exit\necho \"guard $*\"\nls \"${3:-/none}\" 2>/dev/null\n";
+    return "#!/bin/sh\n[ \"$1\" = --hash ] && echo " + hash + " && exit\n[ \"$4\" ] && [ \"$2\" != " + hash +
+           " ] && exec sh -c \"$4\" sh \"$2\" \"$3\"\necho \"guard $1 $2\"\n";
   }
   std::string write(const std::string& name, const std::string& content) {
     const std::string path = folder_ + "/" + name;

@@ -1,7 +1,7 @@
 // dsm/launch/stacks.hpp - where the threads of a host's ranks stand, as gdb(1) tells it: for a job that takes too long.
 //
-// For the agent, whose children the debuggers are: each attaches to one rank, prints its stacks into a pipe and lets go of
-// it. One that is killed lets go, too (ptrace(2)). Without a gdb on the host there is nothing to tell.
+// For the agent, whose children the debuggers are: each attaches to one rank, prints its stacks into a pipe and lets go
+// of it. One that is killed lets go, too (ptrace(2)). Without a gdb on the host there is nothing to tell.
 // Thread-safety: none. Not async-signal-safe.
 #pragma once
 #include <sys/types.h>

@@ -43,7 +43,8 @@ enum class Ahead : std::uint8_t { no, yes };
 class Channel {
  public:
   // `fd`: a connected stream socket on which the handshake is over. `max_body`: longest body it will take, in bytes,
-  // and, sealed, the longest that it sends; buffers of that size are allocated here. `queue`: frames that may wait to be sent. `keys`: frames are sealed.
+  // and, sealed, the longest that it sends; buffers of that size are allocated here. `queue`: frames that may wait to
+  // be sent. `keys`: frames are sealed.
   Channel(ipc::Fd fd, std::size_t max_body, std::size_t queue = 64, const std::optional<SessionKeys>& keys = {});
   Channel(Channel&&) noexcept;
   Channel& operator=(Channel&&) noexcept;
@@ -58,11 +59,12 @@ class Channel {
   // against max_body. A body that was announced must be taken before the next header.
   Io receive_header(FrameHeader& out, Patience patience = {}) noexcept;
   Io receive_body(void* to) noexcept;
-  // Header and body in one system call (two if they are sealed), for a caller who knows where the body will go if it is `length` bytes long. If
-  // out.length == length, the whole body is at `place`; if it is anything else and not 0, receive_body() is still to be
-  // called. Either way `place` may have been written on, up to `length` bytes: it must be a place that nobody else
-  // looks at until the frame has been judged. Nothing is lost: what is not this frame's is kept for the next call, which
-  // poll(2) does not see; so this is for connections on which the peer speaks when asked. REQUIRES: length <= max_body.
+  // Header and body in one system call (two if they are sealed), for a caller who knows where the body will go if it is
+  // `length` bytes long. If out.length == length, the whole body is at `place`; if it is anything else and not 0,
+  // receive_body() is still to be called. Either way `place` may have been written on, up to `length` bytes: it must be
+  // a place that nobody else looks at until the frame has been judged. Nothing is lost: what is not this frame's is
+  // kept for the next call, which poll(2) does not see; so this is for connections on which the peer speaks when asked.
+  // REQUIRES: length <= max_body.
   Io receive_into(FrameHeader& out, void* place, std::size_t length, Patience patience = {}) noexcept;
 
   // ---- non-blocking: a service thread with many connections ----

@@ -30,7 +30,8 @@ void relax() noexcept {
 #endif
 }
 
-// As ipc::receive_some, but waits in the system call itself: one call instead of a look in vain, poll(2) and another look.
+// As ipc::receive_some, but waits in the system call itself: one call instead of a look in vain, poll(2) and another
+// look.
 ipc::Transfer receive_asleep(int fd, std::span<const iovec> parts) noexcept {
   msghdr message{};
   message.msg_iov = const_cast<iovec*>(parts.data());  // recvmsg only reads the array

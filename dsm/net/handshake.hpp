@@ -9,8 +9,8 @@
 //   client -> server   mac("client", nonce_c, nonce_s)
 //
 // Whether frames are to be encrypted is part of what is signed, too: nobody in between can talk the two out of it. The
-// keys for that are macs of both nonces, so each connection has its own. (No forward secrecy: who gets to know the job's key
-// can read what was recorded. The key lives as long as the job.)
+// keys for that are macs of both nonces, so each connection has its own. (No forward secrecy: who gets to know the
+// job's key can read what was recorded. The key lives as long as the job.)
 //
 // Reads a bounded number of bytes before it trusts anybody. Not async-signal-safe.
 #pragma once

@@ -99,8 +99,8 @@ Welcome await_welcome(const Job& job, Channel& coordinator, Acceptor& acceptor) 
 
 // ---- mesh ----
 
-// Names who is called, too: the handshake proves only that somebody of this job answers. Where addresses are the same on
-// several networks, or somebody in between sends connections elsewhere, that may be another rank.
+// Names who is called, too: the handshake proves only that somebody of this job answers. Where addresses are the same
+// on several networks, or somebody in between sends connections elsewhere, that may be another rank.
 FrameHeader lane_hello(int rank, int to, std::uint32_t lane) {
   FrameHeader header{};
   header.kind = static_cast<std::uint8_t>(FrameKind::lane_hello);

@@ -35,8 +35,8 @@ struct Mesh {
 // Joins the job: rendezvous, then the mesh. The listening socket for the mesh is bound to the address by which this host
 // reaches the coordinator, and closed before this returns. Throws std::system_error (ETIMEDOUT: the message names phase
 // and rank) or std::runtime_error (refused: why). If it is for want of another rank, the coordinator has been told which
-// (Report lost_peer). `ports`: where to listen. `log`: a line for each stranger dropped meanwhile; called on this thread,
-// and then on another one, until this returns.
+// (Report lost_peer). `ports`: where to listen. `log`: a line for each stranger dropped meanwhile; called on this
+// thread, and then on another one, until this returns.
 //
 // Frames that follow on these connections are still in their sockets, where poll(2) sees them.
 [[nodiscard]] Mesh join(const Credentials& credentials, int rank, const std::string& coordinator_host,

@@ -1,8 +1,8 @@
 // dsm/net/seal.hpp - frames encrypted and authenticated, in order: what a Channel of a job with --encrypt sends.
 //
 // libsodium's secretstream (XChaCha20-Poly1305), one in each direction, under keys that belong to this connection alone
-// (Handshake::session). On the wire: the stream's header once, then for each frame a record with the frame's header, and
-// one with its body if it has any. A record that is changed, repeated, left out or moved is not opened.
+// (Handshake::session). On the wire: the stream's header once, then for each frame a record with the frame's header,
+// and one with its body if it has any. A record that is changed, repeated, left out or moved is not opened.
 //
 // Allocates nothing after construction. Thread-safety: one who seals and one who opens at a time, as a Channel has it.
 // async-signal-safe: yes, all but construction.
@@ -31,8 +31,8 @@ class Seal {
   Seal(const SessionKeys& keys, std::size_t max_body);
 
   // ---- sending: one frame at a time ----
-  // Encrypts the next frame; unsent() is then its bytes (before the first one's: the stream's header). REQUIRES: the frame
-  // before has been sent; header.length <= max_body.
+  // Encrypts the next frame; unsent() is then its bytes (before the first one's: the stream's header). REQUIRES: the
+  // frame before has been sent; header.length <= max_body.
   void seal(const FrameHeader& header, const void* body) noexcept;
   [[nodiscard]] std::span<const std::uint8_t> unsent() const noexcept { return {out_.get() + sent_, sealed_ - sent_}; }
   void sent(std::size_t bytes) noexcept;

@@ -140,7 +140,7 @@ bool is_a(const std::string& kind, pid_t pid) {
   const auto has = [&line](const char* words) { return line.find(words) != std::string::npos; };
   if (kind == "dsmexec") return has("dsmexec --wdir ");
   if (kind == "ssh") return line.rfind("ssh ", 0) == 0;
-  if (kind == "guard") return has(" --guard ") && !has(" -c ");
+  if (kind == "guard") return is_guard(line);
   if (kind == "agent") return has("dsmexec --agent remote ");
   return has("sleep 600") && !has("dsmexec ") && ::getpgid(pid) == pid && ::getsid(pid) != pid;  // the rank itself
 }

@@ -95,6 +95,11 @@ std::string command_line(pid_t pid) {
   return line;
 }
 
+bool is_guard(const std::string& command_line) {
+  const auto first_blank = command_line.find(' ');
+  return first_blank != std::string::npos && command_line.compare(first_blank, 9, " --guard ") == 0;
+}
+
 Dsmexec::Dsmexec(Order order) : input_(std::move(order.input)), reading_(order.read) {
   static std::atomic<int> number{0};
   mark_ = "DSM_LAUNCH_TEST=" + std::to_string(::getpid()) + "-" + std::to_string(++number);

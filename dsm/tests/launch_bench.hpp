@@ -82,6 +82,8 @@ std::string dsmexec_path();
 std::string own_path();
 // The words of a process's command line, a blank behind each; empty if it is gone.
 std::string command_line(pid_t pid);
+// Whether these are the words of a guard: the shell and the ssh that start one have them, too, but behind others.
+bool is_guard(const std::string& command_line);
 std::string content(const std::string& path);  // of a file; empty if it cannot be read
 [[nodiscard]] std::size_t count(const std::string& text, const std::string& part);
 

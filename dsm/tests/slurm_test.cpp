@@ -299,7 +299,7 @@ bool is_a(const std::string& kind, pid_t pid, pid_t dsmexec) {
     return line.starts_with("srun ") &&
            content("/proc/" + std::to_string(pid) + "/stat").find(") S " + std::to_string(dsmexec) + " ") !=
                std::string::npos;
-  if (kind == "guard") return has(" --guard ") && !has(" -c ");
+  if (kind == "guard") return is_guard(line);
   if (kind == "agent") return has("dsmexec --agent remote ");
   return has("sleep 600") && !has("dsmexec ") && ::getpgid(pid) == pid && ::getsid(pid) != pid;  // the rank itself
 }

@@ -39,8 +39,8 @@ bool fits(const net::FrameHeader& header, std::size_t max_body);  // for cut(): 
 
 void check_equal(const std::vector<Frame>& got, const std::vector<Frame>& expected);
 
-// Asks the channel for a frame by the calls that it has for it. `way`: 0 and 1 do not wait, and read ahead or not; 2 and
-// 3 do. `guess`: the length that 3 is prepared for, at most the channel's longest body.
+// Asks the channel for a frame by the calls that it has for it. `way`: 0 and 1 do not wait, and read ahead or not; 2
+// and 3 do. `guess`: the length that 3 is prepared for, at most the channel's longest body.
 net::Io receive_by(unsigned way, net::Channel& channel, std::vector<Frame>& got, std::size_t guess);
 
 // Whatever the decoders take comes back as it was; what they refuse, they do not touch.
