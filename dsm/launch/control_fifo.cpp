@@ -19,8 +19,12 @@ ControlFifo::ControlFifo(std::string path) : path_(std::move(path)) {
   }, opened{};
   do {
     ours_ = ::lstat(path_.c_str(), &status) != 0 && errno == ENOENT;
-    ipc::make_fifo(path_);
-    fd_ = ipc::open_fifo_to_serve(path_);
+    try {
+      ipc::make_fifo(path_);
+      fd_ = ipc::open_fifo_to_serve(path_);
+    } catch (const std::system_error& error) {
+      throw std::system_error(error.code(), "--control " + path_ + " (the name of a FIFO, or of none yet)");
+    }
     if (::flock(fd_.get(), LOCK_EX | LOCK_NB) != 0) {
       throw std::system_error(EBUSY, std::generic_category(), "another job is controlled by " + path_);
     }

@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "dsm/launch/status.hpp"
 
 namespace dsm::launch {
@@ -28,6 +30,13 @@ std::string size_text(std::uint64_t bytes) {
   return unit == 0 ? fmt::format("{} bytes", bytes) : fmt::format("{}{}", bytes, units[unit - 1]);
 }
 
+std::string connections(const Options& options) {
+  return fmt::format("connections: {}to dsmexec at {}{}{}\n", options.encrypt ? "encrypted, " : "",
+                     options.interface.empty() ? "the address by which each machine is reached" : options.interface,
+                     options.ports.first != 0 ? ", ports " + to_text(options.ports) : "",
+                     options.open_rendezvous ? ", where any program may take part in the rendezvous" : "");
+}
+
 }  // namespace
 
 std::string describe(const Runner::Plan& plan) {
@@ -44,7 +53,13 @@ std::string describe(const Runner::Plan& plan) {
     out += fmt::format("under {}: {}\n", name(options.debugger),
                        options.debugged == Options::everybody ? "all ranks" : rank_list({options.debugged}));
   }
-  out += fmt::format("folder: {}\n", options.wdir.empty() ? "this one" : options.wdir);
+  if (options.send) out += "to machines that have another program at that path, or none: sent (--send)\n";
+  const bool elsewhere =
+      std::any_of(plan.sites.begin(), plan.sites.end(), [](const Site& site) { return !site.local; });
+  out += fmt::format("folder: {}\n", !options.wdir.empty() ? options.wdir
+                                     : elsewhere ? "this one; where a machine has none of that name, the home folder"
+                                                 : "this one");
+  out += connections(options);
   out += fmt::format("if it shares memory: {} in pages of {}, protocol {}, homes {}, pager {}\n",
                      size_text(options.size), size_text(options.page_size), core::name(options.protocol),
                      core::name(options.placement), pager::name(options.pager));

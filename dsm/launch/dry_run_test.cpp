@@ -30,9 +30,24 @@ TEST(DryRun, SaysWhereHowAndWhat) {
       "rank 2 on far: by ssh -F 'my file' -T -x -a -o BatchMode=yes -o ConnectTimeout=5 -o EscapeChar=none -p 2222 "
       "far ...\n"
       "program: /opt/prog plain '' 'it'\"'\"'s' '*'\n"
-      "folder: this one\n"
+      "folder: this one; where a machine has none of that name, the home folder\n"
+      "connections: to dsmexec at the address by which each machine is reached\n"
       "if it shares memory: 3M in pages of 4K, protocol msi, homes cyclic, pager sigsegv\n"
       "nothing was started: leave out --dry-run\n");
+}
+
+TEST(DryRun, SaysHowItConnectsAndWhatItSends) {
+  Runner::Plan plan;
+  plan.options.send = plan.options.encrypt = plan.options.open_rendezvous = true;
+  plan.options.interface = "10.0.0.1";
+  plan.options.ports = {4000, 4010};
+  const std::string text = describe(plan);
+  for (const char* line :
+       {"\nto machines that have another program at that path, or none: sent (--send)\n",
+        "\nconnections: encrypted, to dsmexec at 10.0.0.1, ports 4000-4010, where any program may take part in the "
+        "rendezvous\n"}) {
+    EXPECT_NE(text.find(line), std::string::npos) << text;
+  }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <chrono>
 
@@ -24,6 +25,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int look_again_ms = 10;  // at /proc, which has no descriptor to wait on
 constexpr std::chrono::seconds give_up_after{5};
+constexpr std::chrono::seconds agent_patience{1};  // for an agent whose connection has ended, to end everything itself
 
 pid_t start_agent() {
   ipc::SpawnOptions options;
@@ -34,11 +36,14 @@ pid_t start_agent() {
   return ipc::spawn(options);
 }
 
-// Its standard output must end with the agent, and not with us.
-void let_go_of_connection() {
+// Its standard output must end with the agent, and not with us. The input, by which we hear of the connection's end, may
+// be the same socket (sshd's is): it is to be closed when the agent has ended.
+ipc::Fd let_go_of_connection() {
+  ipc::Fd input(ipc::check(::fcntl(0, F_DUPFD_CLOEXEC, 3), "dup"));
   const ipc::Fd null(ipc::check(::open("/dev/null", O_RDWR | O_CLOEXEC), "open /dev/null"));
   ipc::check(::dup2(null.get(), 0), "dup2");
   ipc::check(::dup2(null.get(), 1), "dup2");
+  return input;
 }
 
 // As the shell would go on if nothing lay at our path: nothing has been read or written yet.
@@ -59,13 +64,21 @@ int guard_main(const std::string& hash, const std::optional<CopyScript>& copy) {
   const std::string ready = ready_line(hash);
   if (ipc::write_full(1, ready.data(), ready.size()) != static_cast<ssize_t>(ready.size())) return 1;
   const pid_t agent = start_agent();
-  let_go_of_connection();
+  ipc::Fd connection = let_go_of_connection();
 
   std::optional<int> status;  // of the agent, as wait(2) has it
   auto give_up_at = Clock::time_point::max();
+  auto kill_agent_at = Clock::time_point::max();  // it may be stopped, or hang: then it hears nothing
   for (;;) {
-    pollfd one{heard.fd(), POLLIN, 0};
-    if (::poll(&one, 1, status ? look_again_ms : -1) == -1 && errno != EINTR) ipc::throw_errno("poll");
+    std::array<pollfd, 2> set = {{{heard.fd(), POLLIN, 0}, {connection ? connection.get() : -1, POLLRDHUP, 0}}};
+    const bool waits_for_agent = !status && kill_agent_at != Clock::time_point::max();
+    if (::poll(set.data(), set.size(), status || waits_for_agent ? look_again_ms : -1) == -1 && errno != EINTR)
+      ipc::throw_errno("poll");
+    if (set[1].revents != 0) {
+      connection.reset();
+      kill_agent_at = Clock::now() + agent_patience;
+    }
+    if (waits_for_agent && Clock::now() >= kill_agent_at) ::kill(agent, SIGKILL);
     signalfd_siginfo info{};
     while (heard.read(info)) {
       if (info.ssi_signo != SIGCHLD && !status) ::kill(agent, SIGTERM);
@@ -73,6 +86,7 @@ int guard_main(const std::string& hash, const std::optional<CopyScript>& copy) {
     for (const ipc::ChildExit& exit : ipc::reap_children()) {
       if (exit.pid != agent) continue;
       status = exit.status;
+      connection.reset();
       give_up_at = Clock::now() + give_up_after;
     }
     if (status && (signal_descendants(::getpid(), SIGKILL) == 0 || Clock::now() >= give_up_at)) break;

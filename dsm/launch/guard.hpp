@@ -2,8 +2,9 @@
 // outlives it.
 //
 // On dsmexec's own machine what a killed agent leaves behind falls to dsmexec, which ends it. On another machine there
-// must be somebody else: the guard. It is a subreaper, waits for the agent, and ends whatever is left below it. When the
-// guard itself is killed, the agent gets SIGTERM (PR_SET_PDEATHSIG), and ends everything.
+// must be somebody else: the guard. It is a subreaper, waits for the agent, and ends whatever is left below it. An agent
+// that still runs a second after the connection has ended is killed: it may have been stopped, or hang. When the guard
+// itself is killed, the agent gets SIGTERM (PR_SET_PDEATHSIG), and ends everything.
 //
 // One thread. Not async-signal-safe.
 #pragma once

@@ -19,6 +19,10 @@ Job::Job(Config config, Time now) : config_(std::move(config)), ranks_(config_.h
   start_by_ = now + config_.limits.start;
 }
 
+bool Job::is_elsewhere(int rank) const {
+  return !config_.elsewhere.empty() && config_.elsewhere[static_cast<std::size_t>(rank)];
+}
+
 std::string Job::who(int rank) const {
   return fmt::format("rank {} ({})", rank, config_.hosts[static_cast<std::size_t>(rank)]);
 }
@@ -34,6 +38,22 @@ bool Job::failed(const Rank& rank) const {
   return code_of(*rank.status) != 0 || (rank.joined && !rank.finalized);
 }
 
+// An agent gets its order when all have said hello: who has not keeps the others waiting, too.
+std::string Job::not_started_in_time() const {
+  const auto silent = ranks_that([](const Rank& r) { return !r.reached; });
+  const auto late = ranks_that([](const Rank& r) { return !r.started; });
+  const int first = silent.empty() ? late[0] : silent[0];
+  const std::string& host = config_.hosts[static_cast<std::size_t>(first)];
+  if (silent.empty()) {
+    return fmt::format("the agent on host {} has not started {} within {}", host, rank_list(late),
+                       seconds(config_.limits.start));
+  }
+  return fmt::format("no word from host {} within {}{}", host, seconds(config_.limits.start),
+                     is_elsewhere(first) ? ": what its login shell runs (~/.bashrc) must end, read no input and leave "
+                                           "the output alone"
+                                         : "");
+}
+
 template <class Test>
 std::vector<int> Job::ranks_that(Test test) const {
   std::vector<int> out;
@@ -46,6 +66,10 @@ std::vector<int> Job::ranks_that(Test test) const {
 // ---- events
 // -----------------------------------------------------------------------------------------------------------
 
+void Job::agent_reached(const std::vector<int>& ranks) {
+  for (const int rank : ranks) at(rank).reached = true;
+}
+
 void Job::started(int rank, pid_t pid) {
   at(rank).started = true;
   at(rank).pid = pid;
@@ -54,13 +78,15 @@ void Job::started(int rank, pid_t pid) {
 
 void Job::not_started(int rank, const std::string& step, int error, Time now) {
   const std::string text = strerrordesc_np(error) != nullptr ? strerrordesc_np(error) : fmt::format("error {}", error);
-  const bool elsewhere = !config_.elsewhere.empty() && config_.elsewhere[static_cast<std::size_t>(rank)];
+  const bool elsewhere = is_elsewhere(rank);
   start_by_.reset();
   if (step == "execve" && !config_.debugger.empty() && config_.debugged.value_or(rank) == rank) {
     fail({exit_trouble, rank,
           fmt::format("{}: cannot start {}: {} (install it there, or leave out --debug)", who(rank), config_.debugger,
                       text)},
          now);
+  } else if (step == "chdir" && error == ENOENT) {
+    fail({exit_trouble, rank, fmt::format("{}: the folder that --wdir names is not there", who(rank))}, now);
   } else if (step.substr(0, 4) != "exec") {
     fail({exit_trouble, rank, fmt::format("{}: {} failed: {}", who(rank), step, text)}, now);
   } else if (error == ENOENT && elsewhere) {
@@ -315,11 +341,7 @@ void Job::check_phases(Time now) {
   } else if (past(stacks_by_)) {
     stop(SIGTERM, now);
   } else if (past(start_by_)) {
-    const auto late = ranks_that([](const Rank& r) { return !r.started; });
-    fail({exit_trouble, -1,
-          fmt::format("the agent on host {} has not started {} within {}",
-                      config_.hosts[static_cast<std::size_t>(late[0])], rank_list(late), seconds(limits.start))},
-         now);
+    fail({exit_trouble, -1, not_started_in_time()}, now);
   } else if (past(join_by_)) {
     const auto late = ranks_that([](const Rank& r) { return !r.joined; });
     fail({exit_trouble, late[0],

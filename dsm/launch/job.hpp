@@ -63,6 +63,7 @@ class Job {
   Job(Config config, Time now);
 
   // ---- what happened ----
+  void agent_reached(const std::vector<int>& ranks);  // their agent has said hello
   void started(int rank, pid_t pid);
   // `step` is the call that failed ("execve", "chdir" ...), `error` its errno.
   void not_started(int rank, const std::string& step, int error, Time now);
@@ -99,7 +100,7 @@ class Job {
  private:
   struct Rank {
     pid_t pid = 0;
-    bool started = false, joined = false, running = false, finalized = false, channel_ended = false;
+    bool reached = false, started = false, joined = false, running = false, finalized = false, channel_ended = false;
     bool secondary = false;      // it says that another rank is to blame
     int blames = -1;             // which
     bool stopped = false;        // its end was our doing
@@ -121,6 +122,8 @@ class Job {
   [[nodiscard]] Rank& at(int rank) { return ranks_[static_cast<std::size_t>(rank)]; }
   [[nodiscard]] const Rank& at(int rank) const { return ranks_[static_cast<std::size_t>(rank)]; }
   [[nodiscard]] std::string who(int rank) const;  // "rank 2 (host)"
+  [[nodiscard]] bool is_elsewhere(int rank) const;
+  [[nodiscard]] std::string not_started_in_time() const;
   [[nodiscard]] std::string never_joined(int rank, const std::vector<int>& waiting) const;
   [[nodiscard]] bool failed(const Rank& rank) const;
   [[nodiscard]] bool waiting_to_join() const { return first_join_.has_value() && !welcomed_; }

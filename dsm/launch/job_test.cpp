@@ -230,10 +230,27 @@ TEST(Job, EveryPhaseHasItsDeadline) {
 
   const Time now = Time{} + std::chrono::hours(1);
   Job job(Scene::config(2, std::nullopt), now);
+  job.agent_reached({0});
+  job.agent_reached({1});
   job.started(0, 1);
   job.tick(now + milliseconds(31'000));
   EXPECT_EQ(job.exit_code(), 125);
   EXPECT_EQ(job.summary().at(0), "the agent on host b has not started rank 1 within 30 s");
+}
+
+// No agent starts anything before all have been reached: the first one that has not started is not to blame.
+TEST(Job, AHostThatSaysNothingIsNamedAndNotTheOnesThatWaitForIt) {
+  const Time now = Time{} + std::chrono::hours(1);
+  Job::Config config = Scene::config(2, std::nullopt);
+  config.elsewhere = {false, true};
+  Job job(config, now);
+  job.agent_reached({0});
+  job.tick(now + milliseconds(31'000));
+  EXPECT_EQ(job.exit_code(), 125);
+  EXPECT_EQ(
+      job.summary().at(0),
+      "no word from host b within 30 s: what its login shell runs (~/.bashrc) must end, read no input and leave the "
+      "output alone");
 }
 
 TEST(Job, Timeout) {

@@ -100,9 +100,16 @@ Runner::Plan make_plan(Options options) {
   Runner::Plan plan;
   plan.remote = remote_for(options);
   for (const Machine& machine : placed) plan.hosts.push_back(machine.host);
-  plan.sites = sites_of(placed, options.launcher, {own_names(), user_name()}, options.machine_file);
+  plan.sites = sites_of(placed, options.launcher, {own_names(machines), user_name()}, options.machine_file);
   // On other machines only they know what is there.
-  const bool here = std::any_of(plan.sites.begin(), plan.sites.end(), [](const Site& site) { return site.local; });
+  const auto is_local = [](const Site& site) { return site.local; };
+  const bool here = std::any_of(plan.sites.begin(), plan.sites.end(), is_local);
+  if (is_this_machine(options.interface, {}) && !std::all_of(plan.sites.begin(), plan.sites.end(), is_local)) {
+    throw Refused{exit_trouble,
+                  fmt::format("--iface {}: the other machines cannot reach this one there; name an address "
+                              "that they can connect to",
+                              options.interface)};
+  }
   if (here && !options.wdir.empty() && !is_folder(options.wdir)) {
     throw Refused{exit_trouble, fmt::format("--wdir {}: there is no such folder", options.wdir)};
   }
@@ -132,6 +139,11 @@ int complain(int code, const std::string& why) {
   return code;
 }
 
+int print(const std::string& text) {
+  if (std::fputs(text.c_str(), stdout) >= 0 && std::fflush(stdout) == 0) return 0;
+  return complain(exit_trouble, fmt::format("cannot write standard output: {}", std::strerror(errno)));
+}
+
 [[noreturn]] void die_of(int signo) {
   ::signal(signo, SIG_DFL);
   const sigset_t set = ipc::signal_set({signo});
@@ -147,24 +159,16 @@ std::optional<int> serve_job(const std::vector<std::string>& arguments) {
   if (first == "--agent" && (count == 1 || (count == 2 && arguments[1] == "remote"))) return agent_main(count == 2);
   if (first == "--guard" && count == 2) return guard_main(arguments[1], std::nullopt);
   if (first == "--guard" && count == 4) return guard_main(arguments[1], CopyScript{arguments[2], arguments[3]});
-  if (first == "--hash" && count == 1) {
-    std::puts(own_identity().c_str());
-    return std::fflush(stdout) == 0 ? 0 : 1;
-  }
+  if (first == "--hash" && count == 1) return print(own_identity() + "\n");
   return std::nullopt;
 }
 
 int run(const std::vector<std::string>& arguments) {
   Options options = parse_options(arguments);
-  if (options.help || options.help_all || options.version) {
-    std::fputs((options.version ? version_text() : help_text(options.help_all)).c_str(), stdout);
-    return std::fflush(stdout) == 0 ? 0 : exit_trouble;
-  }
+  if (options.version) return print(version_text());
+  if (options.help || options.help_all) return print(help_text(options.help_all));
   Runner::Plan plan = make_plan(std::move(options));
-  if (plan.options.dry_run) {
-    std::fputs(describe(plan).c_str(), stdout);
-    return std::fflush(stdout) == 0 ? 0 : exit_trouble;
-  }
+  if (plan.options.dry_run) return print(describe(plan));
   Runner runner(std::move(plan));
   const int code = runner.run();
   if (runner.die_of() != 0) die_of(runner.die_of());

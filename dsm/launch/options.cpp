@@ -116,7 +116,8 @@ std::chrono::milliseconds parse_timeout(const std::string& text) {
   double seconds = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
   if (error != std::errc() || end != text.data() + text.size() || !(seconds > 0) || seconds > most) {
-    throw UsageError(fmt::format("--timeout {}: a number of seconds greater than 0 is needed{}", text, hint));
+    throw UsageError(
+        fmt::format("--timeout {}: a number of seconds greater than 0 is needed, as in 90 or 0.5{}", text, hint));
   }
   return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
 }
@@ -161,7 +162,21 @@ std::optional<std::string> exported(const std::string& text) {
 }
 
 // A command as a shell would read it: words, perhaps in quotes.
+// By the rules of po::split_unix, which takes the end for a closing quote.
+bool quote_is_open(std::string_view text) {
+  char quote = 0;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (text[i] == '\\') {
+      ++i;
+    } else if (quote == 0 ? text[i] == '"' || text[i] == '\'' : text[i] == quote) {
+      quote = quote == 0 ? text[i] : '\0';
+    }
+  }
+  return quote != 0;
+}
+
 std::vector<std::string> parse_command(const std::string& text) {
+  if (quote_is_open(text)) throw UsageError(fmt::format("--ssh {}: a quote is not closed{}", text, hint));
   std::vector<std::string> words = po::split_unix(text);
   if (words.empty() || words.front().empty()) throw UsageError(fmt::format("--ssh needs a command{}", hint));
   return words;

@@ -150,6 +150,8 @@ TEST(Options, MisuseIsOneLine) {
       {{"--home", "first_touch", "hosts", "prog"}, "--home first_touch"},
       {{"--launcher", "rsh", "hosts", "prog"}, "--launcher rsh"},
       {{"--ssh", "", "hosts", "prog"}, "--ssh"},
+      {{"--ssh", "ssh 'x", "hosts", "prog"}, "--ssh ssh 'x: a quote is not closed"},
+      {{"--ssh", "ssh \"x'", "hosts", "prog"}, "a quote is not closed"},
       {{"-x", "=1", "hosts", "prog"}, "-x =1"},
       {{"-x", "DSMEXEC_RANKID=7", "hosts", "prog"}, "-x DSMEXEC_RANKID"},
       {{"--timeout", "0", "hosts", "prog"}, "--timeout 0"},

@@ -99,6 +99,17 @@ bool same_file(int one, int other) {
   return ::fstat(one, &a) == 0 && ::fstat(other, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
 }
 
+// Not for what somebody has put there: a FIFO without a reader would make us wait.
+ipc::Fd open_file(const std::string& path) {
+  ipc::Fd file(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0666));
+  struct stat status {};
+  if (!file && errno != ENXIO) ipc::throw_errno("--output: cannot write " + path);
+  if (!file || ::fstat(file.get(), &status) != 0 || !S_ISREG(status.st_mode)) {
+    throw std::runtime_error("--output: " + path + " is in the way, and no ordinary file: remove it");
+  }
+  return file;
+}
+
 }  // namespace
 
 Output::Output(Config config)
@@ -112,8 +123,7 @@ Output::Output(Config config)
       tags_.push_back(tagged ? fmt::format("[Proc {} : {} : {}] ", rank, config_.hosts[rank], name) : std::string());
       if (!files) continue;
       const std::string path = fmt::format("{}/rank-{}.{}", config_.mode, rank, name);
-      files_.emplace_back(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
-      if (!files_.back()) ipc::throw_errno("open " + path);
+      files_.push_back(open_file(path));
       within_line_.push_back(false);
     }
   }

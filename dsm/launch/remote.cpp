@@ -36,6 +36,8 @@ std::string remote_line(const std::string& path, const std::string& hash, std::u
       "d=$(mktemp -d \"${TMPDIR:-/tmp}/dsmexec.XXXXXXXXXX\") || exit 1; "
       "trap \"rm -rf \\\"\\$d\\\"\" EXIT; trap \"exit 1\" HUP INT PIPE TERM; "
       "echo \"dsmexec $1 send\"; head -c \"$2\" >\"$d/dsmexec\" && chmod 700 \"$d/dsmexec\" || exit 1; "
+      "[ -x \"$d/dsmexec\" ] || { echo \"dsmexec cannot run there: its copy lies in ${TMPDIR:-/tmp}, where nothing may "
+      "be executed (noexec); set TMPDIR there to another folder\" >&2; exit 1; }; "
       "if [ \"$(\"$d/dsmexec\" --hash </dev/null)\" = \"$1\" ]; then exec 3<\"$d/dsmexec\"; rm -rf \"$d\"; exec "
       "/proc/self/fd/3 --guard \"$1\"; fi; "
       "echo \"dsmexec cannot run there: its copy did not arrive whole, or libraries that it needs are missing\" >&2; "

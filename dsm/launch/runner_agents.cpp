@@ -181,6 +181,7 @@ void Runner::on(AgentConnection& from, const Hello& m, Time now) {
   from.cores = m.cores;
   from.caller = m.caller;
   from.set_open();
+  job_.agent_reached(from.site().ranks);
   if (m.version != agent_version) {
     return job_.trouble(fmt::format("the agent on host {} is of another version", from.host()), now);
   }

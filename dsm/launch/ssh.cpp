@@ -15,13 +15,22 @@ std::string target(const Machine& machine) {
 
 bool says(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
+// Ssh's "Permission denied (publickey,password)."; a program there may have been denied something, too.
+bool login_was_denied(std::string_view said) {
+  constexpr std::string_view sign = "Permission denied (";
+  const auto at = said.find(sign);
+  if (at == std::string_view::npos) return false;
+  const auto end = said.find_first_not_of("abcdefghijklmnopqrstuvwxyz-,", at + sign.size());
+  return end != std::string_view::npos && said[end] == ')';
+}
+
 // What to do about it; empty: ssh's own words must do.
 std::string advice(const Machine& machine, std::string_view said) {
   if (says(said, "Host key verification failed") || says(said, "host key is known") ||
       says(said, "IDENTIFICATION HAS CHANGED")) {
     return fmt::format("its host key is not known, or has changed; log in once by hand: ssh {}", target(machine));
   }
-  if (says(said, "Permission denied")) {
+  if (login_was_denied(said)) {
     return fmt::format("it wants a password, or refuses the key; for a login without a password: ssh-copy-id {}",
                        target(machine));
   }
@@ -51,7 +60,9 @@ std::vector<std::string> Ssh::command(const Machine& machine, const std::string&
 std::string Ssh::explain(const Machine& machine, std::string_view said, const std::string& how) const {
   const auto lines = lines_of(said);
   const std::string words = lines.empty() ? "" : shown_line(lines.back()), what = advice(machine, said);
-  const std::string because = words.empty() ? fmt::format("ssh ended with {}", how) : words;
+  const std::string because =
+      !words.empty() ? words
+                     : fmt::format("ssh ended with {} and did not say why (see ~/.bashrc there, or --ssh)", how);
   return fmt::format("no agent on host {} (machine_file, line {}): {}{}", machine.host, machine.line, because,
                      what.empty() ? "" : ": " + what);
 }

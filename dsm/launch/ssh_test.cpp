@@ -33,9 +33,20 @@ TEST(Ssh, WhatIsWrongIsSaidInOneLineThatSaysWhatToDo) {
   EXPECT_NE(said("No ED25519 host key is known for far\nHost key verification failed.\n")
                 .find("log in once by hand: ssh me@far"),
             std::string::npos);
-  EXPECT_EQ(said(""), "no agent on host far (machine_file, line 3): ssh ended with exit code 255");
+  EXPECT_EQ(said(""),
+            "no agent on host far (machine_file, line 3): ssh ended with exit code 255 and did not say why (see "
+            "~/.bashrc there, or --ssh)");
   EXPECT_EQ(said(std::string(1000, 'x')).find('\n'), std::string::npos);
   EXPECT_LT(said(std::string(1000, 'x')).size(), 300u);
+}
+
+TEST(Ssh, WhatWasDeniedToAnotherProgramIsNotTakenForALogin) {
+  Machine machine;
+  machine.host = "far";
+  for (const char* words : {"sh: 1: /tmp/x/dsmexec: Permission denied",
+                            "cannot run '/etc/passwd': Permission denied (install openssh-client)"}) {
+    EXPECT_EQ(Ssh({"ssh"}).explain(machine, words, "exit code 1").find("ssh-copy-id"), std::string::npos) << words;
+  }
 }
 
 TEST(Ssh, ADroppedConnectionIsWorthAnotherTryAndARefusedKeyIsNot) {

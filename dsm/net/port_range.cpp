@@ -45,7 +45,9 @@ ipc::Fd listen_within(const std::string& address, PortRange ports, int backlog) 
     return ipc::listen_tcp(address, ports.last, backlog);
   } catch (const std::system_error& error) {
     if (ports.first == 0 || !next_may_do(error)) throw;
-    throw std::system_error(error.code(), "--port-range " + to_text(ports) + ": none of these ports can be had");
+    throw std::system_error(
+        error.code(), "--port-range " + to_text(ports) +
+                          ": none of these ports can be had (a machine needs one for each rank; dsmexec one more)");
   }
 }
 

@@ -83,6 +83,48 @@ TEST_F(Hosts, ALoginThatIsRefusedIsOneLineThatSaysWhatToDo) {
   }
 }
 
+TEST_F(Hosts, ALoopbackAddressIsNotGivenToAnotherHost) {
+  for (const char* address : {"127.0.0.1", "::1", "localhost"}) {
+    const Ended r = run(on({1}, {"--iface", address}, {"echo", "started"}));
+    EXPECT_EQ(r.code(), 125) << text(r);
+    EXPECT_EQ(r.own_lines(), Words{std::string("--iface ") + address +
+                                   ": the other machines cannot reach this one there; name an address that they can "
+                                   "connect to"})
+        << text(r);
+    EXPECT_EQ(r.out, "");
+  }
+}
+
+TEST_F(Hosts, ACopyThatMayNotBeExecutedIsSaidAndNotTakenForALogin) {
+  const std::string there = "ssh -F " + folder() + "/ssh_config " + name(without_tree) + " ";
+  const Said mounted = shell(there + "mount -t tmpfs -o noexec none /tmp");
+  ASSERT_EQ(mounted.code, 0) << mounted.text;
+  const Ended r = run(on({without_tree}, {"--send"}, {"hello"}));
+  EXPECT_EQ(r.code(), 125) << text(r);
+  EXPECT_TRUE(has_line(r.err, {"no agent on host " + name(without_tree),
+                               "its copy lies in /tmp, where nothing may be "
+                               "executed (noexec); set TMPDIR there"}))
+      << text(r);
+  EXPECT_EQ(r.err.find("ssh-copy-id"), std::string::npos) << text(r);
+  const Said unmounted = shell(there + "'ls -A /tmp; umount /tmp'");
+  EXPECT_EQ(unmounted.code, 0);
+  EXPECT_EQ(unmounted.text, "");  // and nothing was left there
+}
+
+// It hears neither that its connection has ended, nor SIGTERM.
+TEST_F(Hosts, AStoppedAgentIsEndedWithItsConnection) {
+  Dsmexec job(on({1}, {"-v", "--wdir", "/"}, {"sleep", "600"}));
+  ASSERT_TRUE(job.shows("dsmexec: rank 0 started"));
+  int stopped = 0;
+  for (const pid_t pid : processes(1)) {
+    if (command_line(pid).find("dsmexec --agent remote ") != std::string::npos && ::kill(pid, SIGSTOP) == 0) ++stopped;
+  }
+  EXPECT_EQ(stopped, 1);
+  EXPECT_EQ(::kill(job.pid(), SIGKILL), 0);
+  expect_nothing_left();
+  EXPECT_EQ(job.wait().signal(), SIGKILL);
+}
+
 // A DSM job that goes on for ever, once all its ranks are connected.
 class EndlessJob : public Dsmexec {
  public:

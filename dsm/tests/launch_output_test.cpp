@@ -2,6 +2,7 @@
 #include <gtest/gtest.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 
 #include <filesystem>
 #include <fstream>
@@ -165,6 +166,24 @@ TEST(LaunchOutput, AFileForEachRankAndStream) {
     }
   }
   shelf.wait();
+}
+
+// Nobody reads it: opening it for writing would wait for ever, deaf to --timeout and to signals.
+TEST(LaunchOutput, AFifoInTheWayOfAnOutputFileIsOneLine) {
+  Dsmexec shelf({{"--version"}, "", "", {}, false, true});
+  ASSERT_EQ(::mkfifo((shelf.folder() + "/rank-0.stdout").c_str(), 0600), 0);
+  const Ended end = run_script("echo started", {"-n", "1", "--output", shelf.folder()});
+  EXPECT_EQ(end.code(), 125);
+  EXPECT_EQ(end.err,
+            "dsmexec: --output: " + shelf.folder() + "/rank-0.stdout is in the way, and no ordinary file: remove it\n");
+  EXPECT_EQ(end.out, "");
+  shelf.wait();
+}
+
+TEST(LaunchOutput, HelpThatCannotBeWrittenIsSaid) {
+  const Said said = shell("'" + dsmexec_path() + "' --help 2>&1 >/dev/full");
+  EXPECT_EQ(said.code, 125);
+  EXPECT_EQ(said.text, "dsmexec: cannot write standard output: No space left on device\n");
 }
 
 TEST(LaunchTerminal, APromptIsShownAndTheAnswerReadAndTheLineGoesOn) {
