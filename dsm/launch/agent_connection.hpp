@@ -44,6 +44,7 @@ class AgentConnection {
   [[nodiscard]] const std::string& host() const { return site_.machine.host; }
   [[nodiscard]] State state() const { return state_; }
   [[nodiscard]] bool is_open() const { return state_ == State::open; }
+  [[nodiscard]] bool has_spoken() const { return greeting_ != Greeting::none; }
   [[nodiscard]] bool is_over() const { return state_ >= State::done; }
   [[nodiscard]] pid_t pid() const { return pid_; }  // 0: none runs
   [[nodiscard]] Link* link() { return link_ && is_open() && !ended_at_ ? &*link_ : nullptr; }

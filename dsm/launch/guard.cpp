@@ -8,7 +8,10 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
+#include <exception>
 
+#include "dsm/launch/job.hpp"
 #include "dsm/launch/orphan_segments.hpp"
 #include "dsm/launch/processes.hpp"
 #include "dsm/launch/program.hpp"
@@ -25,7 +28,8 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int look_again_ms = 10;  // at /proc, which has no descriptor to wait on
 constexpr std::chrono::seconds give_up_after{5};
-constexpr std::chrono::seconds agent_patience{1};  // for an agent whose connection has ended, to end everything itself
+constexpr std::chrono::milliseconds agent_patience{
+    500};  // for an agent whose connection has ended, to end everything itself
 
 pid_t start_agent() {
   ipc::SpawnOptions options;
@@ -36,8 +40,8 @@ pid_t start_agent() {
   return ipc::spawn(options);
 }
 
-// Its standard output must end with the agent, and not with us. The input, by which we hear of the connection's end, may
-// be the same socket (sshd's is): it is to be closed when the agent has ended.
+// Its standard output must end with the agent, and not with us. The input, by which we hear of the connection's end,
+// may be the same socket (sshd's is): it is to be closed when the agent has ended.
 ipc::Fd let_go_of_connection() {
   ipc::Fd input(ipc::check(::fcntl(0, F_DUPFD_CLOEXEC, 3), "dup"));
   const ipc::Fd null(ipc::check(::open("/dev/null", O_RDWR | O_CLOEXEC), "open /dev/null"));
@@ -52,10 +56,8 @@ ipc::Fd let_go_of_connection() {
   ipc::throw_errno("exec sh");
 }
 
-}  // namespace
-
-int guard_main(const std::string& hash, const std::optional<CopyScript>& copy) {
-  if (copy && own_identity() != hash) make_way_for_copy(hash, *copy);
+// The agent's exit code.
+int guard(const std::string& hash) {
   const sigset_t signals = ipc::signal_set({SIGCHLD, SIGTERM, SIGINT, SIGHUP});
   ipc::check(::sigprocmask(SIG_BLOCK, &signals, nullptr), "sigprocmask");
   ::signal(SIGPIPE, SIG_IGN);
@@ -93,6 +95,19 @@ int guard_main(const std::string& hash, const std::optional<CopyScript>& copy) {
   }
   remove_orphan_segments();
   return code_of(*status);  // 128 + signal: ssh and srun pass on no more than a number
+}
+
+}  // namespace
+
+int guard_main(const std::string& hash, const std::optional<CopyScript>& copy) {
+  try {
+    if (copy && own_identity() != hash) make_way_for_copy(hash, *copy);
+    const int code = guard(hash);
+    return code >= exit_trouble && code <= exit_not_found ? 1 : code;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "dsmexec: guard: %s\n", error.what());
+    return 1;
+  }
 }
 
 }  // namespace dsm::launch

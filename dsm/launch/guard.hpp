@@ -3,7 +3,7 @@
 //
 // On dsmexec's own machine what a killed agent leaves behind falls to dsmexec, which ends it. On another machine there
 // must be somebody else: the guard. It is a subreaper, waits for the agent, and ends whatever is left below it. An agent
-// that still runs a second after the connection has ended is killed: it may have been stopped, or hang. When the guard
+// that still runs half a second after the connection has ended is killed: it may have been stopped, or hang. When the guard
 // itself is killed, the agent gets SIGTERM (PR_SET_PDEATHSIG), and ends everything.
 //
 // One thread. Not async-signal-safe.
@@ -21,8 +21,9 @@ struct CopyScript {
 };
 
 // What `dsmexec --guard HASH [SIZE SCRIPT]` does, its standard input and output being the control connection. HASH: of
-// dsmexec's file, as it expects it in the first line (remote.hpp). The exit code. With a script, and if our own file is
-// not that one, the script is run in our place.
+// dsmexec's file, as it expects it in the first line (remote.hpp). The exit code; never one of 125 to 127, by
+// which a shell says that no guard came to be. With a script, and if our own file is not that one, the script is run in
+// our place.
 int guard_main(const std::string& hash, const std::optional<CopyScript>& copy);
 
 }  // namespace dsm::launch

@@ -48,10 +48,9 @@ std::string Job::not_started_in_time() const {
     return fmt::format("the agent on host {} has not started {} within {}", host, rank_list(late),
                        seconds(config_.limits.start));
   }
-  return fmt::format("no word from host {} within {}{}", host, seconds(config_.limits.start),
-                     is_elsewhere(first) ? ": what its login shell runs (~/.bashrc) must end, read no input and leave "
-                                           "the output alone"
-                                         : "");
+  const bool advised = is_elsewhere(first) && !config_.silence_advice.empty();
+  return fmt::format("no word from host {} within {}{}{}", host, seconds(config_.limits.start), advised ? ": " : "",
+                     advised ? config_.silence_advice : "");
 }
 
 template <class Test>

@@ -47,6 +47,7 @@ class Job {
     std::string debugger{};          // under which `debugged` runs, or all do; empty: none
     std::optional<int> debugged{};
     std::vector<bool> elsewhere{};  // by rank: on another machine, where nobody has looked for the program; empty: none
+    std::string silence_advice{};   // what to look at if no word comes from elsewhere; may be empty
     int agents = 1;                 // which will each be done, or lost, in the end
     std::optional<milliseconds> timeout;
     // A rank that fails does not end the job, as long as no other can wait for it: that is, if it had not joined, and
@@ -63,7 +64,7 @@ class Job {
   Job(Config config, Time now);
 
   // ---- what happened ----
-  void agent_reached(const std::vector<int>& ranks);  // their agent has said hello
+  void agent_reached(const std::vector<int>& ranks);  // something has come from the machine where these are to run
   void started(int rank, pid_t pid);
   // `step` is the call that failed ("execve", "chdir" ...), `error` its errno.
   void not_started(int rank, const std::string& step, int error, Time now);

@@ -33,11 +33,6 @@ inline constexpr int max_slots = 256;
 // Reads and parses. A file longer than 1 MiB is refused.
 [[nodiscard]] std::vector<Machine> read_machine_file(const std::string& path);
 
-// The names by which this machine knows itself: host name (long and short) and the addresses of its interfaces. And those
-// long forms of its name in `machines` that stand for one of these addresses: "node1.example.org" on node1; for that the
-// resolver is asked.
-[[nodiscard]] std::vector<std::string> own_names(const std::vector<Machine>& machines);
-
 // "localhost", 127.x, ::1, or one of `own`; letters' case does not matter.
 [[nodiscard]] bool is_this_machine(std::string_view host, const std::vector<std::string>& own);
 

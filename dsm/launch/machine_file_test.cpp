@@ -89,17 +89,6 @@ TEST(MachineFile, ThisMachineIsKnownByItsNames) {
   for (const char* host : {"castl", "128.0.0.1", "127.0.0.1.example", "10.1.2.4", "::2", ""}) {
     EXPECT_FALSE(is_this_machine(host, own)) << host;
   }
-  const auto names = own_names({});
-  EXPECT_TRUE(std::any_of(names.begin(), names.end(), [](const std::string& name) { return name == "127.0.0.1"; }));
-}
-
-// Debian writes "127.0.1.1 castle.example.org castle" into /etc/hosts; "localhost" is in everybody's.
-TEST(MachineFile, ThisMachineIsKnownByTheLongFormOfItsNameOnlyIfThatIsItsAddress) {
-  std::string own = own_names({}).front();
-  own = own.substr(0, own.find('.'));
-  const std::string foreign = own + ".invalid";  // RFC 2606: stands for no address
-  const auto machines = parse_machine_file(foreign + "\nother.example\n", "hosts");
-  EXPECT_FALSE(is_this_machine(foreign, own_names(machines)));
 }
 
 TEST(MachineFile, PlacementFollowsTheLinesAndWrapsRound) {

@@ -100,11 +100,12 @@ Runner::Plan make_plan(Options options) {
   Runner::Plan plan;
   plan.remote = remote_for(options);
   for (const Machine& machine : placed) plan.hosts.push_back(machine.host);
-  plan.sites = sites_of(placed, options.launcher, {own_names(machines), user_name()}, options.machine_file);
+  const Self self{own_names(machines), user_name()};
+  plan.sites = sites_of(placed, options.launcher, self, options.machine_file);
   // On other machines only they know what is there.
-  const auto is_local = [](const Site& site) { return site.local; };
-  const bool here = std::any_of(plan.sites.begin(), plan.sites.end(), is_local);
-  if (is_this_machine(options.interface, {}) && !std::all_of(plan.sites.begin(), plan.sites.end(), is_local)) {
+  const bool here = std::any_of(plan.sites.begin(), plan.sites.end(), [](const Site& site) { return site.local; });
+  const auto is_other = [&self](const Site& site) { return !is_this_machine(site.machine.host, self.names); };
+  if (is_this_machine(options.interface, {}) && std::any_of(plan.sites.begin(), plan.sites.end(), is_other)) {
     throw Refused{exit_trouble,
                   fmt::format("--iface {}: the other machines cannot reach this one there; name an address "
                               "that they can connect to",

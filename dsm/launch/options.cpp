@@ -1,6 +1,7 @@
 #include "dsm/launch/options.hpp"
 
 #include <fmt/format.h>
+#include <wordexp.h>
 
 #include <bit>
 #include <boost/program_options.hpp>
@@ -162,24 +163,20 @@ std::optional<std::string> exported(const std::string& text) {
 }
 
 // A command as a shell would read it: words, perhaps in quotes.
-// By the rules of po::split_unix, which takes the end for a closing quote.
-bool quote_is_open(std::string_view text) {
-  char quote = 0;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '\\') {
-      ++i;
-    } else if (quote == 0 ? text[i] == '"' || text[i] == '\'' : text[i] == quote) {
-      quote = quote == 0 ? text[i] : '\0';
-    }
-  }
-  return quote != 0;
-}
-
 std::vector<std::string> parse_command(const std::string& text) {
-  if (quote_is_open(text)) throw UsageError(fmt::format("--ssh {}: a quote is not closed{}", text, hint));
-  std::vector<std::string> words = po::split_unix(text);
-  if (words.empty() || words.front().empty()) throw UsageError(fmt::format("--ssh needs a command{}", hint));
-  return words;
+  wordexp_t words{};
+  const int error = ::wordexp(text.c_str(), &words, WRDE_NOCMD | WRDE_UNDEF);
+  if (error != 0) {
+    const char* const why = error == WRDE_SYNTAX   ? "a quote or brace is not closed"
+                            : error == WRDE_CMDSUB ? "a command inside a command is not run"
+                            : error == WRDE_BADVAL ? "a variable in it is not set"
+                                                   : "a character in it must be quoted: one of | & ; < > ( ) { }";
+    throw UsageError(fmt::format("--ssh {}: {}{}", text, why, hint));
+  }
+  std::vector<std::string> out(words.we_wordv, words.we_wordv + words.we_wordc);
+  ::wordfree(&words);
+  if (out.empty() || out.front().empty()) throw UsageError(fmt::format("--ssh needs a command{}", hint));
+  return out;
 }
 
 // Boost's texts, in one line each and in our words.

@@ -28,10 +28,12 @@ std::string quoted(std::string_view text) {
 // Neither script holds a single quote, newline, exclamation mark or double backslash: with these, shells differ.
 // head(1) takes from its standard input no more than it was told to.
 std::string remote_line(const std::string& path, const std::string& hash, std::uint64_t size) {
-  // One exec, and not two, where the same file lies there: it is the guard itself that finds out, and if it is another,
-  // it goes on with the second script.
+  // The guard itself finds out whether it is the same file; if not, it goes on with the second script. Anything else
+  // that may lie there (an older dsmexec, one for another processor, a folder) ends with one of the three codes. What
+  // is sent to all of them by kill(2) is for the guard to answer: hence a trap. Ignored signals would be inherited.
   constexpr const char* run =
-      "[ -x \"$1\" ] && exec \"$1\" --guard \"$2\" \"$3\" \"$4\"; exec sh -c \"$4\" sh \"$2\" \"$3\"";
+      "if [ -x \"$1\" ]; then trap : HUP INT TERM; \"$1\" --guard \"$2\" \"$3\" \"$4\"; s=$?; "
+      "case $s in 125|126|127) ;; *) exit $s;; esac; fi; exec sh -c \"$4\" sh \"$2\" \"$3\"";
   constexpr const char* take_copy =
       "d=$(mktemp -d \"${TMPDIR:-/tmp}/dsmexec.XXXXXXXXXX\") || exit 1; "
       "trap \"rm -rf \\\"\\$d\\\"\" EXIT; trap \"exit 1\" HUP INT PIPE TERM; "

@@ -39,6 +39,8 @@ class Remote {
                                             const std::string& how) const = 0;
   // Whether to ask once more, a little later, after that.
   [[nodiscard]] virtual bool worth_another_try(std::string_view said) const;
+  // What to look at when nothing has come from there for long; empty: nothing in particular.
+  [[nodiscard]] virtual std::string silence_advice() const { return {}; }
   // Why an agent that was at work is gone, in one clause, from the exit code and from what was written on standard
   // error; empty: nothing but that the guard there has ended with this code.
   [[nodiscard]] virtual std::string connection_ended(int code, std::string_view said) const = 0;

@@ -61,9 +61,10 @@ TEST_P(RemoteLine, RunsTheSameFileThatLiesThere) {
 TEST_P(RemoteLine, TakesACopyWhereThereIsNoneOrAnother) {
   const std::string copy = stand_in("abc");
   const std::string other = write("other", stand_in("def"));
-  for (const std::string& path : {folder_ + "/none", other}) {
+  const std::string older = write("older", "#!/bin/sh\necho older; test $# = 2 || exit 125\n");
+  for (const std::string& path : {folder_ + "/none", other, older, folder_}) {
     const std::string text = run(remote_line(path, "abc", copy.size()), copy + "frames that follow");
-    EXPECT_EQ(text, send_line("abc") + "guard --guard abc\n");
+    EXPECT_EQ(text, (path == older ? "older\n" : "") + send_line("abc") + "guard --guard abc\n") << path;
     EXPECT_TRUE(nothing_left());
   }
 }

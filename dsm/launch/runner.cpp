@@ -80,6 +80,7 @@ Job::Config job_config(const Runner::Plan& plan) {
           .debugger = std::string(name(options.debugger)),
           .debugged = options.debugged == Options::everybody ? std::nullopt : std::optional(options.debugged),
           .elsewhere = elsewhere(plan),
+          .silence_advice = plan.remote->silence_advice(),
           .agents = static_cast<int>(plan.sites.size()),
           .timeout = options.timeout,
           .keep_going = options.keep_going,
@@ -292,6 +293,9 @@ void Runner::turn() {
   take_orders(now);
   flush_output(now);
   sweep(now);
+  for (const AgentConnection& agent : agents_) {
+    if (!ordered_ && agent.has_spoken()) job_.agent_reached(agent.site().ranks);
+  }
   job_.tick(now, output_.full());
   carry_out(now);
 }

@@ -24,6 +24,11 @@ struct Site {
   std::vector<int> ranks;  // ascending
 };
 
+// The names by which this machine knows itself: host name (long and short) and the addresses of its interfaces. And those
+// long forms of its name in `machines` that stand for one of these addresses: "node1.example.org" on node1; for that the
+// resolver is asked.
+[[nodiscard]] std::vector<std::string> own_names(const std::vector<Machine>& machines);
+
 // This machine, as whom dsmexec runs: own_names() and the name of its user.
 struct Self {
   std::vector<std::string> names;

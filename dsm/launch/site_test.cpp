@@ -66,5 +66,12 @@ TEST(Launcher, NamesAreParsed) {
   EXPECT_EQ(launcher, Launcher::local);
 }
 
+TEST(Site, ThisMachineHasItsAddressesAmongItsNamesAndNoLongNameThatIsNoneOfThem) {
+  const auto names = own_names({});
+  EXPECT_TRUE(std::any_of(names.begin(), names.end(), [](const std::string& name) { return name == "127.0.0.1"; }));
+  const std::string foreign = names.front().substr(0, names.front().find('.')) + ".invalid";  // RFC 2606: no address
+  EXPECT_FALSE(is_this_machine(foreign, own_names(parse_machine_file(foreign + "\n", "hosts"))));
+}
+
 }  // namespace
 }  // namespace dsm::launch

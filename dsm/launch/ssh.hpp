@@ -23,6 +23,9 @@ class Ssh : public Remote {
   // An sshd that is asked by many at one time drops some before they have said a word (sshd_config(5), MaxStartups).
   [[nodiscard]] bool worth_another_try(std::string_view said) const override;
   [[nodiscard]] std::string connection_ended(int code, std::string_view said) const override;
+  [[nodiscard]] std::string silence_advice() const override {
+    return "what its login shell runs (~/.bashrc) must end, read no input and leave the output alone";
+  }
   [[nodiscard]] std::string first_folder() const override { return "the home folder"; }
 
  private:

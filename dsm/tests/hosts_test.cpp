@@ -81,6 +81,19 @@ TEST_F(Hosts, ThisMachineTakesPartAndItsNameIsALoopbackAddress) {
   EXPECT_EQ(r.err, "");
 }
 
+// "127.0.1.1 castle.example.org castle": both are this machine; another castle is not.
+TEST_F(Hosts, TheLongFormOfThisMachinesNameIsThisMachineIfItIsItsAddress) {
+  const std::string said = shell("uname -n").text, own = said.substr(0, said.find_first_of(".\n"));
+  const HostFile file(folder() + "/long.hosts", "127.0.0.1 localhost\n127.0.1.1 " + own + ".example.org " + own +
+                                                    "\n192.0.2.1 " + own + ".example.net\n");
+  Order order = on_machines(Words{own + ".example.org", own + ".example.net"}, {"--dry-run"}, {"true"});
+  order.before = {"unshare", "--mount", "sh", "-c", "mount --bind \"$0\" /etc/hosts && exec \"$@\"", file.path()};
+  const Ended r = run(order);
+  EXPECT_EQ(r.code(), 0) << text(r);
+  EXPECT_TRUE(has_line(r.out, {"rank 0 on " + own + ".example.org: by fork"})) << text(r);
+  EXPECT_TRUE(has_line(r.out, {"rank 1 on " + own + ".example.net: by ssh"})) << text(r);
+}
+
 TEST_F(Hosts, AHostWithoutTheTreeNeedsSendAndGetsDsmexecAnyway) {
   const std::string far = name(without_tree);
   const std::string home = "host " + far + " has no folder " + build() + ": its ranks start in the home folder there";

@@ -70,7 +70,7 @@ void check_machines(const std::vector<Machine>& machines, int lines) {
 }
 
 void check_names(const std::vector<Machine>& machines) {
-  static const std::vector<std::string> own = launch::own_names();
+  static const std::vector<std::string> own = {"castle.example.org", "castle", "10.1.2.3"};
   for (const Machine& machine : machines) {
     std::string other = machine.host;
     for (char& c : other) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
