@@ -40,10 +40,9 @@ $(eval $(call program,dsm_launch_bench,dsm/tests/launch_cost.cpp,ipc04 ipc01,-lb
 # The fuzzers: fuzz/harness.hpp. `fuzzer` is libFuzzer's, made by `make fuzz` only; fuzz_test runs the same without it.
 fuzz_names := machine_file frame message handshake classroom sealed
 fuzz_parsers := $(addprefix dsm/launch/,machine_file.cpp control.cpp classroom.cpp) \
-  $(addprefix dsm/net/,frame.cpp handshake.cpp handshaking.cpp channel.cpp channel_receive.cpp seal.cpp \
-  rendezvous.cpp)
+  $(addprefix dsm/net/,frame.cpp handshake.cpp handshaking.cpp channel_receive.cpp seal.cpp rendezvous.cpp)
 fuzz_sources := $(patsubst %,dsm/tests/fuzz/%.cpp,harness stream peer handshake_tcp $(fuzz_names)) \
-  $(fuzz_parsers) $(addprefix dsm/net/,acceptor.cpp address.cpp port_range.cpp)
+  $(fuzz_parsers) $(addprefix dsm/net/,acceptor.cpp address.cpp channel.cpp port_range.cpp)
 fuzz_stands_on := ipc06 ipc04 ipc03 ipc02 ipc01
 $(eval $(call test,fuzz_test,$(fuzz_sources) dsm/tests/fuzz/fuzz_test.cpp,$(fuzz_stands_on),-lsodium -lfmt))
 SOURCES += dsm/tests/fuzz/driver.cpp
