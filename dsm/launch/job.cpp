@@ -315,7 +315,11 @@ void Job::blame(const Suspicion& suspicion, Time now) {
   if (suspicion.kind == Suspicion::Kind::bad) {
     text = fmt::format("{} broke the protocol, says rank {}", who(culprit), suspicion.by);
   } else if (suspicion.kind == Suspicion::Kind::silent) {
-    text = fmt::format("{} left the job without dsm_finalize, though its process goes on", who(culprit));
+    // From another machine no news of its process is no news: that machine may be off.
+    text = fmt::format("{} {}", who(culprit),
+                       is_elsewhere(culprit)
+                           ? "was lost: its connection has ended, and nothing is known of the end of its process"
+                           : "left the job without dsm_finalize, though its process goes on");
   } else if (at(culprit).status) {
     text = fmt::format("{} lost its connection to {}, which has ended with {}", who(suspicion.by), who(culprit),
                        describe_status(*at(culprit).status, at(culprit).out_of_memory));

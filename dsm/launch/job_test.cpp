@@ -177,6 +177,23 @@ TEST(Job, ARankThatClosesItsConnectionAndGoesOnIsNamed) {
   EXPECT_EQ(s.first_line(), "rank 1 (b) left the job without dsm_finalize, though its process goes on");
 }
 
+// Its machine may have lost power: then its connection is the first thing that is missed.
+TEST(Job, ARankOfAnotherMachineIsNotSaidToGoOnWhenOnlyItsConnectionHasEnded) {
+  auto config = Scene::config(2, std::nullopt);
+  config.elsewhere = {false, true};
+  Time now = Time{} + std::chrono::hours(1);
+  Job job(config, now);
+  for (const int rank : {0, 1}) job.started(rank, 100 + rank);
+  for (const int rank : {0, 1}) job.joined(rank, now);
+  job.welcomed(now);
+  for (const int rank : {0, 1}) job.reported(rank, {Phase::running, 0}, now);
+  job.channel_ended(1, now);
+  job.tick(now + milliseconds(700));
+  EXPECT_EQ(job.exit_code(), 125);
+  EXPECT_EQ(job.summary().front(),
+            "rank 1 (b) was lost: its connection has ended, and nothing is known of the end of its process");
+}
+
 TEST(Job, AConnectionThatEndsJustBeforeTheRanksDeathIsExplainedByIt) {
   Scene s(2);
   s.all_join();

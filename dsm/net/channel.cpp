@@ -25,7 +25,7 @@ void AnnotateIgnoreReadsEnd(const char* file, int line);
 namespace dsm::net {
 namespace {
 
-constexpr int silence_ms = 4000;     // a host that says nothing for so long is lost
+constexpr int silence_ms = 3500;     // a host that says nothing for so long is lost
 constexpr int keepalive_idle_s = 2;  // ... also when nothing is sent to it: the kernel asks after 2 s, then each second
 constexpr int keepalive_interval_s = 1;
 constexpr std::size_t frames_per_call = 8;  // gathered into one sendmsg; send_some takes 16 parts

@@ -67,7 +67,7 @@ TEST(Channel, SetsItsOptionsOnBothEnds) {
   Pair pair;
   for (const int fd : {pair.one.fd(), pair.other.fd()}) {
     EXPECT_NE(option(fd, IPPROTO_TCP, TCP_NODELAY), 0);
-    EXPECT_EQ(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 4000);
+    EXPECT_EQ(option(fd, IPPROTO_TCP, TCP_USER_TIMEOUT), 3500);
     EXPECT_NE(option(fd, SOL_SOCKET, SO_KEEPALIVE), 0);
     EXPECT_NE(::fcntl(fd, F_GETFD) & FD_CLOEXEC, 0);
     EXPECT_EQ(::fcntl(fd, F_GETFL) & O_NONBLOCK, 0) << "who waits could not sleep in recvmsg";
