@@ -3,6 +3,7 @@
 #include <signal.h>
 
 #include "dsm/tests/job_bench.hpp"
+#include "labs/common/observing.hpp"
 
 namespace dsm::launch::testing {
 namespace {
@@ -19,6 +20,7 @@ TEST(LaunchDebug, ATimeoutTellsWhereEachRankStands) {
 }
 
 TEST(LaunchDebug, UnderStraceEachPageFaultIsSeen) {
+  if (!ipc::testing::sanitizer().empty()) GTEST_SKIP() << "strace and a sanitizer";
   const Ended end = run(job({"-n", "2", "--size", "16M", "--debug", "strace", "--debug-rank", "1"}, {"hello"}));
   EXPECT_EQ(end.code(), 0) << text(end);
   EXPECT_EQ(count(end.out, "of 2 was here"), 2U) << text(end);
@@ -28,6 +30,7 @@ TEST(LaunchDebug, UnderStraceEachPageFaultIsSeen) {
 
 // The faulting instruction is started again after the handler, in valgrind's own processor, too.
 TEST(LaunchDebug, UnderValgrindPagesMove) {
+  if (!ipc::testing::sanitizer().empty()) GTEST_SKIP() << "valgrind and a sanitizer";
   const Ended end = run(job({"-n", "2", "--size", "16M", "--debug", "valgrind"}, {"double_touch"}));
   EXPECT_EQ(end.code(), 0) << text(end);
   EXPECT_NE(end.out.find("left 12"), std::string::npos) << text(end);
