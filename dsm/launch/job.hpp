@@ -8,6 +8,8 @@
 // last words travel on another connection than the agent's word of its exit, an exit is judged when that connection has
 // ended, or after a short moment (`settle`); exits are judged in order.
 //
+// job.cpp has what it is told and what follows from its verdict, job_judge.cpp the verdict.
+//
 // Thread-safety: none. Not async-signal-safe.
 #pragma once
 #include <sys/types.h>
@@ -129,7 +131,13 @@ class Job {
   [[nodiscard]] bool failed(const Rank& rank) const;
   [[nodiscard]] bool waiting_to_join() const { return first_join_.has_value() && !welcomed_; }
   template <class Test>
-  [[nodiscard]] std::vector<int> ranks_that(Test test) const;
+  [[nodiscard]] std::vector<int> ranks_that(Test test) const {
+    std::vector<int> out;
+    for (std::size_t i = 0; i < ranks_.size(); ++i) {
+      if (test(ranks_[i])) out.push_back(static_cast<int>(i));
+    }
+    return out;
+  }
   void fail(Failure failure, Time now);
   void note(Failure failure);  // only the first counts
   void name(Failure failure);  // the one that ends the job

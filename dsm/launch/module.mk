@@ -1,6 +1,6 @@
 # dsmexec and its per-host agent.
 launch_sources := $(addprefix dsm/launch/,agent.cpp agent_connection.cpp agent_start.cpp classroom.cpp control.cpp control_fifo.cpp \
-  coordinator.cpp debugger.cpp dry_run.cpp feed.cpp guard.cpp input.cpp job.cpp machine_file.cpp options.cpp orphan_segments.cpp output.cpp \
+  coordinator.cpp debugger.cpp dry_run.cpp feed.cpp guard.cpp input.cpp job.cpp job_judge.cpp machine_file.cpp options.cpp orphan_segments.cpp output.cpp \
   processes.cpp program.cpp remote.cpp runner.cpp runner_agents.cpp site.cpp slurm.cpp srun.cpp ssh.cpp stacks.cpp status.cpp)
 launch_tests := $(patsubst %,dsm/launch/%_test.cpp,classroom control control_fifo dry_run feed job job_keep_going \
   machine_file options orphan_segments output processes program remote site slurm srun ssh stacks status)
@@ -10,7 +10,7 @@ launch_stands_on := launch telemetry net core ipc06_watchdog ipc06 ipc05 ipc04 i
 launch_links := -lsodium -lboost_program_options -lfmt
 
 $(eval $(call library,launch,$(launch_sources)))
-# For a job on this machine dsmexec is executed twice, and three times on each other one. Shared libraries would take
+# For a job dsmexec is executed twice on this machine, and twice on each other one. Shared libraries would take
 # most of the time of a short job: so all that can be in the file is (a library without an archive is linked as usual).
 # With a sanitizer, which has libraries of its own, it is as the other programs.
 archive = $(or $(filter /%,$(shell $(CXX) -print-file-name=lib$(1).a)),-l$(1))
