@@ -24,6 +24,11 @@ static void fail(int line, const char *what) {
 
 /* ---- the job ---- */
 
+static void example_dsm_join(void) {
+  EXPECT(dsm_join("localhost:8080/calls", 2) == 0); /* dsm_init then joins a session; under dsmexec, its job as ever */
+  EXPECT(dsm_join(NULL, 2) == -1 && errno == EINVAL);
+}
+
 static void example_dsm_init(int argc, char **argv) {
   char *base = dsm_init(argc, argv);
   if (base == NULL) exit(1); /* a line on stderr has said why */
@@ -321,6 +326,7 @@ static void example_dsm_unpin(void) {
 }
 
 int main(int argc, char **argv) {
+  example_dsm_join();
   example_dsm_init(argc, argv);
   example_dsm_size();
   example_dsm_page_size();

@@ -68,6 +68,20 @@ JobKey random_key() {
   return key;
 }
 
+// Begins as nothing does that a handshake signs: that begins with the magic.
+JobKey session_key(const JobKey& daemon_key, std::string_view session, const SessionNonce& nonce) {
+  constexpr std::string_view text = "dsm session: ";
+  start_sodium();
+  crypto_generichash_state state;
+  crypto_generichash_init(&state, daemon_key.data(), daemon_key.size(), key_size);
+  crypto_generichash_update(&state, reinterpret_cast<const unsigned char*>(text.data()), text.size());
+  crypto_generichash_update(&state, nonce.data(), nonce.size());
+  crypto_generichash_update(&state, reinterpret_cast<const unsigned char*>(session.data()), session.size());
+  JobKey key;
+  crypto_generichash_final(&state, key.data(), key.size());
+  return key;
+}
+
 Handshake::Handshake(Role role, const Credentials& credentials) : role_(role), credentials_(credentials) {
   start_sodium();
   randombytes_buf(mine_.data(), mine_.size());

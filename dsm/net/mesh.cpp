@@ -34,18 +34,26 @@ constexpr std::size_t queue_size = 2048;  // frames on a lane: more than a home 
 // debugger gives the ranks more patience, and strangers none.
 constexpr std::chrono::milliseconds handshake_patience{60'000};
 
+// dsmd says who was lost, once it has made sure; it takes some seconds where only one connection has ended.
+constexpr std::chrono::milliseconds verdict_patience{10'000};
+
 struct Job {
-  const Credentials& credentials;
-  int rank;
+  Credentials credentials;
+  int rank;  // -1: not known yet
   std::chrono::milliseconds patience;
   Deadline deadline;
+  std::string session{};  // empty: a job of dsmexec's
 };
 
 std::string duration(std::chrono::milliseconds time) {
   return time.count() % 1000 == 0 ? std::to_string(time.count() / 1000) + " s" : std::to_string(time.count()) + " ms";
 }
 
-std::string me(const Job& job) { return "rank " + std::to_string(job.rank) + ": "; }
+std::string me(const Job& job) {
+  const std::string session = "session '" + job.session + "': ";
+  if (job.rank < 0) return session;
+  return (job.session.empty() ? "" : session) + "rank " + std::to_string(job.rank) + ": ";
+}
 
 [[noreturn]] void throw_late(const Job& job, const std::string& what, const char* phase) {
   throw std::system_error(ETIMEDOUT, std::generic_category(),
@@ -70,20 +78,21 @@ Channel reach(const Job& job, const std::string& whom, const Peer& at, const cha
 // The door is kept meanwhile: strangers may be many, and others may have their Welcome already.
 Welcome await_welcome(const Job& job, Channel& coordinator, Acceptor& acceptor) {
   constexpr const char* phase = "rendezvous";
+  const std::string it = job.session.empty() ? "the coordinator" : "dsmd";
   const auto fail = [&](const std::string& why) { throw std::runtime_error(me(job) + why + " (" + phase + ")"); };
   for (;;) {
     FrameHeader header;
     const std::uint8_t* body = nullptr;
     const Io io = coordinator.receive(header, body, Ahead::no);
-    if (io == Io::closed) fail("the coordinator has closed the connection");
-    if (io == Io::broken) fail("the coordinator sent a malformed frame");
+    if (io == Io::closed) fail(it + " has closed the connection");
+    if (io == Io::broken) fail(it + " sent a malformed frame");
     if (io == Io::done) {
       std::string why;
       const auto message = read_control(header, body, &why);
-      if (!message) fail("the coordinator's answer: " + why);
+      if (!message) fail(it + "'s answer: " + why);
       if (const auto* refusal = std::get_if<Refusal>(&*message)) fail("refused: " + refusal->why);
       const auto* welcome = std::get_if<Welcome>(&*message);
-      if (welcome == nullptr) fail("the coordinator's answer is neither welcome nor refusal");
+      if (welcome == nullptr) fail(it + "'s answer is neither welcome nor refusal");
       if (welcome->peers.size() <= static_cast<std::size_t>(job.rank))
         fail("the job is smaller than this rank's number");
       return *welcome;
@@ -94,6 +103,29 @@ Welcome await_welcome(const Job& job, Channel& coordinator, Acceptor& acceptor) 
     acceptor.add_to(set);
     const int wait_ms = milliseconds_until(std::min(job.deadline, acceptor.next_deadline()));
     if (::poll(set.data(), set.size(), wait_ms) < 0 && errno != EINTR) ipc::throw_errno("poll");
+  }
+}
+
+// ---- sessions ----
+
+// Throws if dsmd has ended the session, or has gone itself.
+void hear_verdict(const Job& job, Channel& coordinator) {
+  FrameHeader header;
+  const std::uint8_t* body = nullptr;
+  const Io io = coordinator.receive(header, body, Ahead::no);
+  if (io == Io::again) return;
+  if (io != Io::done) throw SessionOver(job.rank, "dsmd has ended, or cannot be reached any more");
+  const std::string_view line = read_verdict(header, body);
+  throw SessionOver(job.rank, line.empty() ? "dsmd sent what no dsmd of this version sends" : std::string(line));
+}
+
+// A member is lost, as far as this one can see. Returns if dsmd does not say anything about it in time.
+void await_verdict(const Job& job, Channel& coordinator) {
+  const Deadline deadline = std::chrono::steady_clock::now() + verdict_patience;
+  for (int left_ms = milliseconds_until(deadline); left_ms != 0; left_ms = milliseconds_until(deadline)) {
+    hear_verdict(job, coordinator);
+    pollfd one{coordinator.fd(), POLLIN, 0};
+    if (::poll(&one, 1, left_ms) < 0 && errno != EINTR) ipc::throw_errno("poll");
   }
 }
 
@@ -113,10 +145,12 @@ FrameHeader lane_hello(int rank, int to, std::uint32_t lane) {
 // Takes the connections that others open to this rank.
 class Gatherer {
  public:
-  Gatherer(const Job& job, Acceptor& acceptor, std::uint32_t lanes, std::vector<Link>& links)
+  // `daemon`: to be listened to meanwhile, for it may end the session; null in a job.
+  Gatherer(const Job& job, Acceptor& acceptor, std::uint32_t lanes, std::vector<Link>& links, Channel* daemon)
       : job_(job),
         acceptor_(acceptor),
         links_(links),
+        daemon_(daemon),
         most_unnamed_(links.size() * (lanes + 1)),
         wake_(ipc::check(::eventfd(0, EFD_CLOEXEC), "eventfd")) {}
 
@@ -149,7 +183,9 @@ class Gatherer {
     // Before the first wait: who was let in while the Welcome was waited for is announced by no descriptor.
     take_arrivals();
     if (missing() < 0) return;
+    if (daemon_ != nullptr) hear_verdict(job_, *daemon_);
     std::vector<pollfd> set{{wake_.get(), POLLIN, 0}};
+    if (daemon_ != nullptr) set.push_back({daemon_->fd(), POLLIN, 0});
     acceptor_.add_to(set);
     for (const auto& channel : unnamed_) set.push_back({channel->fd(), POLLIN, 0});
     const int wait_ms = milliseconds_until(std::min(job_.deadline, acceptor_.next_deadline()));
@@ -196,6 +232,7 @@ class Gatherer {
   const Job& job_;
   Acceptor& acceptor_;
   std::vector<Link>& links_;
+  Channel* const daemon_;
   const std::size_t most_unnamed_;
   ipc::Fd wake_;
   std::vector<std::unique_ptr<Channel>> unnamed_;  // proved the key, have not said who they are
@@ -235,35 +272,118 @@ void open_lanes(const Job& job, Mesh& mesh, int to) {
   }
 }
 
+void lay_out(Mesh& mesh) {
+  mesh.links.resize(mesh.welcome.peers.size());
+  for (std::size_t rank = 0; rank < mesh.links.size(); ++rank) {
+    if (static_cast<int>(rank) == mesh.rank) continue;
+    mesh.links[rank].calls.resize(mesh.welcome.lanes);
+    mesh.links[rank].answers.resize(mesh.welcome.lanes);
+  }
+}
+
+// If even that fails, nobody listens.
+void report_lost(Mesh& mesh, int rank) {
+  static_cast<void>(report(*mesh.coordinator, {Report::Phase::lost_peer, rank}));
+}
+
 void build(const Job& job, Acceptor& acceptor, Mesh& mesh) {
   const int ranks = static_cast<int>(mesh.welcome.peers.size());
-  mesh.links.resize(mesh.welcome.peers.size());
-  for (int rank = 0; rank < ranks; ++rank) {
-    if (rank == job.rank) continue;
-    mesh.links[static_cast<std::size_t>(rank)].calls.resize(mesh.welcome.lanes);
-    mesh.links[static_cast<std::size_t>(rank)].answers.resize(mesh.welcome.lanes);
-  }
-  Gatherer gatherer(job, acceptor, mesh.welcome.lanes, mesh.links);
+  lay_out(mesh);
+  Channel* const daemon = job.session.empty() ? nullptr : mesh.coordinator.get();
+  Gatherer gatherer(job, acceptor, mesh.welcome.lanes, mesh.links, daemon);
   std::jthread thread = start(gatherer);  // an exception below stops and joins it
+  const auto finish = [&] {
+    if (thread.joinable()) thread.join();
+    if (gatherer.error()) std::rethrow_exception(gatherer.error());
+  };
   for (int i = 1; i < ranks; ++i) {
     const int to = (job.rank + i) % ranks;  // not all ranks at the same one at the same time
     try {
       open_lanes(job, mesh, to);
     } catch (...) {
-      static_cast<void>(
-          report(*mesh.coordinator, {Report::Phase::lost_peer, to}));  // if even that fails, nobody listens
+      report_lost(mesh, to);
+      if (daemon == nullptr) throw;
+      thread.request_stop();
+      finish();  // it may have heard already
+      await_verdict(job, *daemon);
       throw;
     }
   }
-  thread.join();
-  if (gatherer.error()) std::rethrow_exception(gatherer.error());
+  finish();
   if (const int missing = gatherer.missing(); missing >= 0) {
-    static_cast<void>(report(*mesh.coordinator, {Report::Phase::lost_peer, missing}));
+    report_lost(mesh, missing);
+    if (daemon != nullptr) await_verdict(job, *daemon);
     const std::string& refusal = gatherer.last_refusal();
     throw_late(job,
                "no connection from rank " + std::to_string(missing) + (refusal.empty() ? "" : " (" + refusal + ")"),
                "mesh");
   }
+}
+
+Acceptor::Options door(const Job& job, Channel& coordinator, std::function<void(const std::string&)> log) {
+  Acceptor::Options options;
+  options.address = local_address(coordinator.fd()).host;
+  options.patience = std::min(job.patience, handshake_patience);
+  options.queue = queue_size;
+  options.log = std::move(log);
+  return options;
+}
+
+// From Join to Welcome. The door is open before: whoever learns of its port can connect to it.
+void meet(const Job& job, Acceptor& acceptor, Mesh& mesh) {
+  if (send(*mesh.coordinator, Join{job.rank, ::getpid(), acceptor.port(), Platform::here()}) != Io::done)
+    throw std::runtime_error(me(job) + "the coordinator has closed the connection (rendezvous)");
+  mesh.welcome = await_welcome(job, *mesh.coordinator, acceptor);
+  acceptor.set_max_body(mesh.welcome.page_size);
+}
+
+// ---- dsmd ----
+
+// What dsmd says next: whichever of both it is.
+ControlMessage await_answer(const Job& job, Channel& daemon) {
+  constexpr const char* phase = "session";
+  for (;;) {
+    FrameHeader header;
+    const std::uint8_t* body = nullptr;
+    const Io io = daemon.receive(header, body, Ahead::no);
+    if (io == Io::closed) throw std::runtime_error(me(job) + "dsmd has closed the connection");
+    if (io == Io::broken) throw std::runtime_error(me(job) + "dsmd sent a malformed frame");
+    if (io == Io::done) {
+      std::string why;
+      auto message = read_control(header, body, &why);
+      if (!message) throw std::runtime_error(me(job) + "dsmd's answer: " + why);
+      return *std::move(message);
+    }
+    const int left_ms = milliseconds_until(job.deadline);
+    if (left_ms == 0) throw_late(job, "no answer from dsmd", phase);
+    pollfd one{daemon.fd(), POLLIN, 0};
+    if (::poll(&one, 1, left_ms) < 0 && errno != EINTR) ipc::throw_errno("poll");
+  }
+}
+
+std::unique_ptr<Channel> reach_daemon(const Job& job, const SessionAddress& where) {
+  const std::string at = "dsmd at " + where.daemon();
+  try {
+    return std::make_unique<Channel>(
+        connect(where.host, where.port, job.credentials, job.deadline, max_control_body, queue_size));
+  } catch (const std::system_error& error) {
+    throw std::system_error(error.code(), me(job) + "no connection to " + at + " (is it running?)");
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(me(job) + at + " does not let this program in: " + error.what() +
+                             " (both need the same key file, and the same version)");
+  }
+}
+
+int own_cores() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
+
+Place ask_for_place(const Job& job, Channel& daemon, int members) {
+  if (send(daemon, Enter{job.session, members, ::getpid(), own_cores(), Platform::here()}) != Io::done)
+    throw std::runtime_error(me(job) + "dsmd has closed the connection");
+  const ControlMessage answer = await_answer(job, daemon);
+  if (const auto* refusal = std::get_if<Refusal>(&answer)) throw std::runtime_error(me(job) + refusal->why);
+  const auto* const place = std::get_if<Place>(&answer);
+  if (place == nullptr) throw std::runtime_error(me(job) + "dsmd's answer is neither place nor refusal");
+  return *place;
 }
 
 }  // namespace
@@ -275,18 +395,28 @@ Mesh join(const Credentials& credentials, int rank, const std::string& coordinat
   mesh.rank = rank;
   mesh.coordinator = std::make_unique<Channel>(
       reach(job, "the coordinator", {coordinator_host, coordinator_port}, "rendezvous", max_control_body));
-  Acceptor::Options options;
-  options.address = local_address(mesh.coordinator->fd()).host;
+  Acceptor::Options options = door(job, *mesh.coordinator, std::move(log));
   options.ports = ports;
-  options.patience = std::min(patience, handshake_patience);
-  options.queue = queue_size;
-  options.log = std::move(log);
-  // Before Join is sent: whoever learns of this port can connect to it.
   Acceptor acceptor(credentials, std::move(options));
-  if (send(*mesh.coordinator, Join{rank, ::getpid(), acceptor.port(), Platform::here()}) != Io::done)
-    throw std::runtime_error(me(job) + "the coordinator has closed the connection (rendezvous)");
-  mesh.welcome = await_welcome(job, *mesh.coordinator, acceptor);
-  acceptor.set_max_body(mesh.welcome.page_size);
+  meet(job, acceptor, mesh);
+  build(job, acceptor, mesh);
+  return mesh;
+}
+
+Mesh join_session(const JobKey& daemon_key, const SessionAddress& where, std::chrono::milliseconds patience) {
+  const auto soon = [patience] { return std::chrono::steady_clock::now() + patience; };
+  Job job{daemon_key, -1, patience, soon(), where.session};
+  Mesh mesh;
+  mesh.session = where.session;
+  mesh.coordinator = reach_daemon(job, where);
+  const Place place = ask_for_place(job, *mesh.coordinator, where.members);
+  mesh.rank = job.rank = place.rank;
+  job.credentials = session_key(daemon_key, where.session, place.nonce);
+  Acceptor acceptor(job.credentials, door(job, *mesh.coordinator, {}));
+  // dsmd gives up first, and says who is missing.
+  job.deadline = soon() + std::chrono::seconds(place.patience_s);
+  meet(job, acceptor, mesh);
+  job.deadline = soon();
   build(job, acceptor, mesh);
   return mesh;
 }

@@ -8,11 +8,13 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "dsm/net/acceptor.hpp"
 #include "dsm/net/rendezvous.hpp"
+#include "dsm/net/session_address.hpp"
 
 namespace dsm::net {
 
@@ -27,6 +29,7 @@ struct Link {  // everything that connects this rank to one other
 
 struct Mesh {
   int rank = 0;
+  std::string session;  // its name, if this is one of dsmd's; empty: a job of dsmexec's
   Welcome welcome;
   std::unique_ptr<Channel> coordinator;
   std::vector<Link> links;  // by rank; the own one is empty
@@ -42,5 +45,17 @@ struct Mesh {
 [[nodiscard]] Mesh join(const Credentials& credentials, int rank, const std::string& coordinator_host,
                         std::uint16_t coordinator_port, std::chrono::milliseconds patience, PortRange ports = {},
                         std::function<void(const std::string&)> log = {});
+
+// The session had started, and then a member was lost, or dsmd: what() is the line that says which.
+struct SessionOver : std::runtime_error {
+  SessionOver(int its_rank, const std::string& why) : std::runtime_error(why), rank(its_rank) {}
+  int rank;  // this process's
+};
+
+// Becomes a member of a session of dsmd's: the same, but for a Place that is asked for first. `patience`: for dsmd's
+// answers, and for the mesh; how long the session waits for its other members, dsmd says. Throws as join(), and
+// SessionOver once there has been a Welcome.
+[[nodiscard]] Mesh join_session(const JobKey& daemon_key, const SessionAddress& where,
+                                std::chrono::milliseconds patience);
 
 }  // namespace dsm::net

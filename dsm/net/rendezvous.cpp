@@ -3,6 +3,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <limits>
@@ -16,13 +17,15 @@ namespace {
 
 using nlohmann::json;
 
-constexpr std::uint32_t protocol_version = 5;  // of Join, Welcome, and of the frames between ranks
+constexpr std::uint32_t protocol_version = 6;  // of what is said here, and of the frames between ranks
 constexpr std::size_t max_text = 255;          // bytes: a host's name, an address, a clause
 constexpr std::int64_t max_lanes = 64;
 constexpr std::int64_t max_spin_us = 1'000'000;
+constexpr std::int64_t max_patience_s = 1'000'000;
 constexpr std::int64_t max_region = std::int64_t{1} << 47;  // bytes: the user half of x86-64's addresses
 constexpr std::int64_t max_page = 1 << 30;                  // bytes
 constexpr std::int64_t max_int = std::numeric_limits<std::int32_t>::max();
+constexpr std::uint8_t verdict_op = 0x80;  // no Report's
 
 constexpr std::array<const char*, 5> phase_names = {"telemetry", "running", "finalized", "lost_peer", "bad_peer"};
 
@@ -71,17 +74,53 @@ std::uint32_t page_size(const json& object) {
   return size;
 }
 
+Platform read_platform(const json& object) {
+  const json& its = object_of(member(object, "platform"), "\"platform\"");
+  return {text(its, "architecture"), text(its, "byte_order"), page_size(its),
+          integer<std::uint32_t>(its, "version", 0, max_int)};
+}
+
 Join read_join(const json& object) {
   Join join;
   join.rank = integer<int>(object, "rank", 0, max_int);
   join.pid = integer(object, "pid", 1, max_int);
   join.mesh_port = integer<std::uint16_t>(object, "mesh_port", 1, 65535);
-  const json& platform = object_of(member(object, "platform"), "\"platform\"");
-  join.platform.architecture = text(platform, "architecture");
-  join.platform.byte_order = text(platform, "byte_order");
-  join.platform.page_size = page_size(platform);
-  join.platform.version = integer<std::uint32_t>(platform, "version", 0, max_int);
+  join.platform = read_platform(object);
   return join;
+}
+
+Enter read_enter(const json& object) {
+  Enter enter;
+  enter.session = text(object, "session");
+  if (!is_session_name(enter.session)) throw Malformed("\"session\" is no name of a session");
+  enter.members = integer<int>(object, "members", 1, max_int);
+  enter.pid = integer(object, "pid", 1, max_int);
+  enter.cores = integer<int>(object, "cores", 1, max_int);
+  enter.platform = read_platform(object);
+  return enter;
+}
+
+constexpr std::string_view hex_digits = "0123456789abcdef";
+
+std::string hex(const SessionNonce& bytes) {
+  std::string out;
+  for (const unsigned byte : bytes) (out += hex_digits[byte / 16]) += hex_digits[byte % 16];
+  return out;
+}
+
+SessionNonce read_nonce(const json& object) {
+  const std::string digits = text(object, "nonce");
+  SessionNonce nonce{};
+  if (digits.size() != 2 * nonce.size() || digits.find_first_not_of(hex_digits) != std::string::npos)
+    throw Malformed("\"nonce\" is not " + std::to_string(2 * nonce.size()) + " hexadecimal digits");
+  for (std::size_t i = 0; i < nonce.size(); ++i)
+    nonce[i] = static_cast<std::uint8_t>(hex_digits.find(digits[2 * i]) * 16 + hex_digits.find(digits[2 * i + 1]));
+  return nonce;
+}
+
+Place read_place(const json& object) {
+  return {integer<int>(object, "rank", 0, core::max_ranks - 1), read_nonce(object),
+          integer<int>(object, "patience_s", 1, max_patience_s)};
 }
 
 Welcome read_welcome(const json& object) {
@@ -122,7 +161,16 @@ ControlMessage read_message(const json& value) {
   if (type == "welcome") return read_welcome(object);
   if (type == "refusal") return Refusal{text(object, "why", max_control_body)};
   if (type == "report") return read_report_object(object);
-  throw Malformed("\"type\" is none of join, welcome, refusal, report");
+  if (type == "enter") return read_enter(object);
+  if (type == "place") return read_place(object);
+  throw Malformed("\"type\" is none of join, welcome, refusal, report, enter, place");
+}
+
+json write(const Platform& platform) {
+  return {{"architecture", platform.architecture},
+          {"byte_order", platform.byte_order},
+          {"page_size", platform.page_size},
+          {"version", platform.version}};
 }
 
 json write(const Join& join) {
@@ -130,25 +178,25 @@ json write(const Join& join) {
           {"rank", join.rank},
           {"pid", join.pid},
           {"mesh_port", join.mesh_port},
-          {"platform",
-           {{"architecture", join.platform.architecture},
-            {"byte_order", join.platform.byte_order},
-            {"page_size", join.platform.page_size},
-            {"version", join.platform.version}}}};
+          {"platform", write(join.platform)}};
+}
+
+json write(const Enter& enter) {
+  return {{"type", "enter"},  {"session", enter.session}, {"members", enter.members},
+          {"pid", enter.pid}, {"cores", enter.cores},     {"platform", write(enter.platform)}};
+}
+
+json write(const Place& place) {
+  return {{"type", "place"}, {"rank", place.rank}, {"nonce", hex(place.nonce)}, {"patience_s", place.patience_s}};
 }
 
 json write(const Welcome& welcome) {
   json peers = json::array();
   for (const Peer& peer : welcome.peers) peers.push_back({{"address", peer.address}, {"port", peer.port}});
-  return {{"type", "welcome"},
-          {"peers", peers},
-          {"protocol", welcome.protocol},
-          {"home", welcome.home},
-          {"pager", welcome.pager},
-          {"size", welcome.size},
-          {"page_size", welcome.page_size},
-          {"lanes", welcome.lanes},
-          {"spin_us", welcome.spin_us}};
+  return {
+      {"type", "welcome"},         {"peers", peers},       {"protocol", welcome.protocol},   {"home", welcome.home},
+      {"pager", welcome.pager},    {"size", welcome.size}, {"page_size", welcome.page_size}, {"lanes", welcome.lanes},
+      {"spin_us", welcome.spin_us}};
 }
 
 json write(const Refusal& refusal) { return {{"type", "refusal"}, {"why", refusal.why}}; }
@@ -159,14 +207,14 @@ json write(const Report& report) {
 }
 
 template <class Value>
-std::string clause(const char* what, const Value& its, const Value& job) {
+std::string clause(const char* what, const Value& its, const char* whose, const Value& job) {
   const auto shown = [](const auto& value) {
     if constexpr (std::is_integral_v<Value>)
       return std::to_string(value);
     else
       return value;
   };
-  return std::string("its ") + what + " is " + shown(its) + ", this job's is " + shown(job);
+  return std::string("its ") + what + " is " + shown(its) + ", " + whose + " is " + shown(job);
 }
 
 }  // namespace
@@ -178,12 +226,20 @@ Platform Platform::here() {
           static_cast<std::uint32_t>(ipc::check(::sysconf(_SC_PAGESIZE), "sysconf _SC_PAGESIZE")), protocol_version};
 }
 
-std::string difference(const Platform& job, const Platform& its) {
-  if (its.version != job.version) return clause("version of libdsm's protocol", its.version, job.version);
-  if (its.architecture != job.architecture) return clause("architecture", its.architecture, job.architecture);
-  if (its.byte_order != job.byte_order) return clause("byte order", its.byte_order, job.byte_order);
-  if (its.page_size != job.page_size) return clause("page size", its.page_size, job.page_size);
+std::string difference(const Platform& job, const Platform& its, const char* whose) {
+  if (its.version != job.version) return clause("version of libdsm's protocol", its.version, whose, job.version);
+  if (its.architecture != job.architecture) return clause("architecture", its.architecture, whose, job.architecture);
+  if (its.byte_order != job.byte_order) return clause("byte order", its.byte_order, whose, job.byte_order);
+  if (its.page_size != job.page_size) return clause("page size", its.page_size, whose, job.page_size);
   return {};
+}
+
+bool is_session_name(std::string_view name) {
+  const auto fits = [](char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' ||
+           c == '-';
+  };
+  return !name.empty() && name.size() <= max_session_name && std::all_of(name.begin(), name.end(), fits);
 }
 
 std::string to_json(const ControlMessage& message) {
@@ -236,6 +292,23 @@ std::optional<Report> read_report(const FrameHeader& header) noexcept {
   }
   return Report{static_cast<Report::Phase>(header.op - 1),
                 static_cast<std::int64_t>(static_cast<std::uint64_t>(header.a))};
+}
+
+Io send_verdict(Channel& member, std::string_view why) {
+  const std::string_view line = why.substr(0, max_verdict);
+  FrameHeader header{};
+  header.kind = static_cast<std::uint8_t>(FrameKind::control);
+  header.op = verdict_op;
+  header.length = static_cast<std::uint32_t>(line.size());
+  return member.send(header, line.data());
+}
+
+std::string_view read_verdict(const FrameHeader& header, const std::uint8_t* body) noexcept {
+  if (header.kind != static_cast<std::uint8_t>(FrameKind::control) || header.op != verdict_op ||
+      header.length > max_verdict) {
+    return {};
+  }
+  return {reinterpret_cast<const char*>(body), header.length};
 }
 
 }  // namespace dsm::net

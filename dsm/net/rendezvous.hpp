@@ -4,7 +4,11 @@
 // Welcome (or Refusal) and builds the mesh. The connection stays: on it the rank reports its Phase, and the coordinator
 // reads from its end what became of the rank. Bodies are JSON in `control` frames: {"type":"join", ...}.
 //
-// Not on the fault path; may allocate and throw. report() is async-signal-safe.
+// Who comes to dsmd has no rank yet: it proves dsmd's key, says Enter, and gets a Place. From there on it does as a rank
+// of dsmexec's does, on the same connection; but its mesh has a key of its own (session_key()). Nobody can end the
+// processes of a session: so, when one is lost, dsmd tells the others by a verdict, and they end themselves.
+//
+// Not on the fault path; may allocate and throw. report() and read_verdict() are async-signal-safe.
 #pragma once
 #include <cstdint>
 #include <optional>
@@ -34,7 +38,28 @@ struct Platform {
   friend bool operator==(const Platform&, const Platform&) = default;
 };
 // The first difference, as a clause for a Refusal: "its page size is 65536, this job's is 4096". Empty if they are equal.
-[[nodiscard]] std::string difference(const Platform& job, const Platform& its);
+// `whose`: instead of "this job's".
+[[nodiscard]] std::string difference(const Platform& job, const Platform& its, const char* whose = "this job's");
+
+// 1 to 64 letters, digits, '.', '_' and '-'.
+[[nodiscard]] bool is_session_name(std::string_view name);
+inline constexpr std::size_t max_session_name = 64;
+
+// To dsmd, before Join: of which session this process wants to be a member.
+struct Enter {
+  std::string session;
+  int members = 0;  // that the session has in the end, as this process was told
+  std::int64_t pid = 0;
+  int cores = 1;  // on which this process may run
+  Platform platform;
+};
+
+// dsmd's answer, or Refusal.
+struct Place {
+  int rank = -1;
+  SessionNonce nonce{};  // for session_key()
+  int patience_s = 0;    // how long the session waits for its last member
+};
 
 struct Join {
   int rank = -1;
@@ -76,7 +101,7 @@ struct Report {
   std::int64_t value = 0;
 };
 
-using ControlMessage = std::variant<Join, Welcome, Refusal, Report>;
+using ControlMessage = std::variant<Join, Welcome, Refusal, Report, Enter, Place>;
 [[nodiscard]] std::string to_json(const ControlMessage& message);
 // Empty if the text is no such message or a value is out of range; `why` (if not null) then says what is wrong with it.
 // Never throws for what is in the text. A rank number is checked against the job's by the coordinator, not here, so that
@@ -93,5 +118,12 @@ Io send(Channel& channel, const ControlMessage& message);
 // async-signal-safe: yes. The coordinator reads it with read_report().
 Io report(Channel& coordinator, Report report) noexcept;
 [[nodiscard]] std::optional<Report> read_report(const FrameHeader& header) noexcept;
+
+// dsmd -> member, after Welcome: the session is over, and why, in one line; cut to max_verdict bytes. No JSON: whoever
+// reads it may do so while a thread of the program holds malloc's lock.
+inline constexpr std::size_t max_verdict = 400;
+Io send_verdict(Channel& member, std::string_view why);
+// The line, as long as `body` lives; empty if the frame is none. async-signal-safe: yes.
+[[nodiscard]] std::string_view read_verdict(const FrameHeader& header, const std::uint8_t* body) noexcept;
 
 }  // namespace dsm::net

@@ -15,12 +15,13 @@
 #include <system_error>
 
 #include "dsm/net/mesh.hpp"
+#include "dsm/node/end_session.hpp"
 #include "dsm/node/job.hpp"
+#include "dsm/node/join.hpp"
 #include "dsm/pager/disposition.hpp"
 #include "dsm/pager/kind.hpp"
 #include "dsm/pager/region.hpp"
 #include "ipc/error.hpp"
-#include "ipc/spawn.hpp"
 
 int DSM_NODE_ID = 0;
 int DSM_NODE_NUM = 1;
@@ -35,60 +36,8 @@ Phase phase = Phase::before;
 // Leaked when the program ends without dsm_finalize: threads may still be using it then.
 Job*& job = dsm::node::current_job;
 
-constexpr std::size_t lone_size = std::size_t{1} << 30U;  // of a job of one rank that nobody configured
-constexpr int join_patience = 60;                         // seconds
-
-// Reads a decimal number from the environment. False if the variable is not set.
-bool number_from(const char* variable, int& out) {
-  const char* text = std::getenv(variable);
-  if (text == nullptr) return false;
-  const char* end = text + std::strlen(text);
-  const auto [rest, error] = std::from_chars(text, end, out);
-  if (error != std::errc() || rest != end || out < 0) {
-    throw std::runtime_error(std::string(variable) + "=" + text + " is not a number; start the program with dsmexec");
-  }
-  return true;
-}
-
-dsm::net::JobKey take_key() {
-  int fd = -1;
-  if (!number_from(dsm::net::key_fd_variable, fd)) {
-    throw std::runtime_error(
-        "the job's key is missing: only a program that dsmexec started itself can join, and only once");
-  }
-  ::unsetenv(dsm::net::key_fd_variable);
-  const ipc::Fd pipe(fd);
-  dsm::net::JobKey key{};
-  if (ipc::read_full(pipe.get(), key.data(), key.size()) != static_cast<ssize_t>(key.size())) {
-    throw std::runtime_error("the job's key cannot be read from the descriptor that dsmexec passed on");
-  }
-  return key;
-}
-
-dsm::net::Mesh join_job() {
-  int rank = 0;
-  if (!number_from("DSMEXEC_RANKID", rank)) {
-    dsm::net::Mesh alone;
-    alone.welcome.size = lone_size;
-    alone.welcome.page_size = static_cast<std::uint32_t>(::sysconf(_SC_PAGESIZE));
-    return alone;
-  }
-  int port = 0;
-  const char* host = std::getenv("DSMEXEC_HOSTNAME");
-  if (host == nullptr || !number_from("DSMEXEC_PORTNUM", port) || port > 65535) {
-    throw std::runtime_error("DSMEXEC_HOSTNAME or DSMEXEC_PORTNUM is missing; start the program with dsmexec");
-  }
-  const char* const text = std::getenv(dsm::net::ports_variable);
-  const auto ports = text == nullptr ? dsm::net::PortRange{} : dsm::net::parse_ports(text);
-  if (!ports) throw std::runtime_error(std::string(dsm::net::ports_variable) + "=" + text + " is no range of ports");
-  int patience = join_patience;
-  number_from(dsm::net::patience_variable, patience);
-  return dsm::net::join({take_key(), std::getenv(dsm::net::encrypt_variable) != nullptr}, rank, host,
-                        static_cast<std::uint16_t>(port), std::chrono::seconds(patience), *ports);
-}
-
 std::unique_ptr<Job> make_job() {
-  dsm::net::Mesh mesh = join_job();
+  dsm::net::Mesh mesh = dsm::node::join();
   const dsm::net::Welcome& welcome = mesh.welcome;
   const int ranks = mesh.links.empty() ? 1 : static_cast<int>(mesh.links.size());
   Node::Options options;
@@ -120,6 +69,18 @@ std::unique_ptr<Job> make_job() {
                                                  made->pager->base(), size, options.page_size);
   made->node->start(*made->pager);
   return made;
+}
+
+// Why, on stderr, and as dsm_init says it. Who comes to dsmd may have no rank yet.
+char* no_job(const char* why, int error) {
+  const char* const rank = std::getenv("DSMEXEC_RANKID");
+  if (rank == nullptr && dsm::node::wants_session()) {
+    std::fprintf(stderr, "dsm: %s\n", why);
+  } else {
+    std::fprintf(stderr, "dsm: rank %s: %s\n", rank == nullptr ? "0" : rank, why);
+  }
+  errno = error;
+  return nullptr;
 }
 
 // In a forked child there is no region, no service thread and no job: every call fails as before dsm_init.
@@ -164,28 +125,37 @@ extern "C" {
 
 using dsm::node::result;
 
+int dsm_join(const char* where, int members) {
+  if (phase != Phase::before) return result(EALREADY);
+  try {
+    dsm::node::choose_session(where, members);
+    return 0;
+  } catch (const dsm::node::BadSession& e) {
+    std::fprintf(stderr, "dsm: %s\n", e.what());
+    return result(EINVAL);
+  } catch (const std::bad_alloc&) {
+    return result(ENOMEM);
+  }
+}
+
 char* dsm_init(int, char**) {
   if (phase != Phase::before) {
     errno = EALREADY;
     return nullptr;
   }
-  const char* rank = std::getenv("DSMEXEC_RANKID");
   try {
     ipc::check(::pthread_atfork(nullptr, nullptr, forget_in_child) == 0 ? 0 : -1, "pthread_atfork");
     job = make_job().release();
+  } catch (const dsm::node::BadSession& e) {
+    return no_job(e.what(), EINVAL);
+  } catch (const dsm::net::SessionOver& e) {
+    dsm::node::end_session(e.rank, e.what());
   } catch (const std::system_error& e) {
-    std::fprintf(stderr, "dsm: rank %s: %s\n", rank == nullptr ? "0" : rank, e.what());
-    errno = e.code().value();
-    return nullptr;
+    return no_job(e.what(), e.code().value());
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "dsm: rank %s: no memory for the tables of the region; ask for a smaller one with --size\n",
-                 rank == nullptr ? "0" : rank);
-    errno = ENOMEM;
-    return nullptr;
+    return no_job("no memory for the tables of the region; ask for a smaller one with --size", ENOMEM);
   } catch (const std::exception& e) {
-    std::fprintf(stderr, "dsm: rank %s: %s\n", rank == nullptr ? "0" : rank, e.what());
-    errno = EPROTO;
-    return nullptr;
+    return no_job(e.what(), EPROTO);
   }
   phase = Phase::joined;
   DSM_NODE_ID = job->node->rank();

@@ -59,6 +59,7 @@ Node::Node(net::Mesh mesh, const Options& options, telemetry::Publisher& publish
   lanes_free_.store(ranks_ > 1 ? ((1U << mesh_.welcome.lanes) - 1U) << 1U : 0U, std::memory_order_relaxed);
   add_to_poll_set(epoll_.get(), timer_.get(), timer_mark);
   add_to_poll_set(epoll_.get(), stop_.get(), stop_mark);
+  if (!mesh_.session.empty()) add_to_poll_set(epoll_.get(), mesh_.coordinator->fd(), daemon_mark);
   const auto add_port = [this](std::unique_ptr<net::Channel> channel, std::size_t peer, std::size_t lane) {
     auto port = std::make_unique<Port>();
     port->channel = std::move(channel);

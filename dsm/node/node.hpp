@@ -115,14 +115,15 @@ class Node final : public pager::FaultSink {
   static constexpr std::size_t max_lanes = 8;
   static constexpr std::uint32_t timer_mark = 0xffff'ffff;  // in the poll set, where others have their port's index
   static constexpr std::uint32_t stop_mark = 0xffff'fffe;
+  static constexpr std::uint32_t daemon_mark = 0xffff'fffd;
 
   // A thread that waits: for a page, a lock, a barrier. Taken from and given back to a bitmap, without the lock.
   struct Seat {
     Gate gate;
-    core::Page page = 0;    // lock_
-    bool asking = false;    // lock_: the want that was sent is this thread's
-    bool away = false;      // lock_: woken, but not yet back in the application
-    core::Result result{};  // lock_ until the gate opens: of what it waited for in the sync core
+    core::Page page = 0;      // lock_
+    bool asking = false;      // lock_: the want that was sent is this thread's
+    bool away = false;        // lock_: woken, but not yet back in the application
+    core::Result result{};    // lock_ until the gate opens: of what it waited for in the sync core
     std::uint64_t value = 0;  // lock_ until the gate opens: what the word held of its atomic operation
   };
 
@@ -258,6 +259,7 @@ class Node final : public pager::FaultSink {
   bool handle(Port& port, const net::FrameHeader& header, const std::uint8_t* body) noexcept;
   void watch(Port& port, bool output) noexcept;
   void tick() noexcept;
+  void hear_daemon() noexcept;  // of a session: it may end it, and this process with it
   void peer_gone(Port& port, core::Abort::Why why) noexcept;
   bool all_said_bye() const noexcept;
 
@@ -297,7 +299,7 @@ class Node final : public pager::FaultSink {
   std::atomic<bool> in_barrier_{false};
   std::atomic<std::uint64_t> collective_mark_{0};
   FutexLock last_seat_;  // taken before lock_: of the one thread that may take a fault's seat to wait for a lock
-  FutexLock telling_;  // the coordinator's channel, for sending
+  FutexLock telling_;    // the coordinator's channel, for sending
   ipc::Fd epoll_, timer_, stop_;
   std::thread service_;
 };

@@ -3,6 +3,9 @@
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
 
+#include <string_view>
+
+#include "dsm/node/end_session.hpp"
 #include "dsm/node/node.hpp"
 #include "dsm/pager/own_thread.hpp"
 
@@ -41,6 +44,8 @@ void Node::serve() noexcept {
       } else if (mark == timer_mark) {
         drain(timer_.get());
         tick();
+      } else if (mark == daemon_mark) {
+        hear_daemon();
       } else {
         if ((events[static_cast<std::size_t>(i)].events & EPOLLOUT) != 0) flush(*ports_[mark]);
         serve_port(*ports_[mark]);
@@ -57,6 +62,18 @@ void Node::tick() noexcept {
   carry_out(errand);
   lock_.unlock();
   send_off(errand);
+}
+
+void Node::hear_daemon() noexcept {
+  for (;;) {
+    net::FrameHeader header{};
+    const std::uint8_t* body = nullptr;
+    const net::Io io = mesh_.coordinator->receive(header, body);
+    if (io == net::Io::again) return;
+    if (io != net::Io::done) end_session(mesh_.rank, "dsmd has ended, or cannot be reached any more");
+    const std::string_view line = net::read_verdict(header, body);
+    end_session(mesh_.rank, line.empty() ? "dsmd sent what no dsmd of this version sends" : line);
+  }
 }
 
 void Node::serve_port(Port& port) noexcept {

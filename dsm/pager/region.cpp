@@ -28,7 +28,7 @@ ipc::TwoViews map_views(std::size_t size, std::size_t page_size, std::size_t own
 }  // namespace
 
 void say(std::initializer_list<std::string_view> words) noexcept {
-  char line[256];
+  char line[512];
   std::size_t length = 0;
   for (const std::string_view word : words) {
     length += word.copy(line + length, sizeof line - length);

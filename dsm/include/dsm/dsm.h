@@ -2,7 +2,7 @@
  *
  * A program started by `dsmexec machine_file program` calls dsm_init; from then on every rank sees the same bytes at
  * the same addresses, moved between machines page by page as they are touched. A program that was not started by
- * dsmexec runs as a job of one rank.
+ * dsmexec can join a session of dsmd's (dsm_join); otherwise it runs as a job of one rank.
  *
  * Functions returning int: 0, or -1 with errno set. What is "collective" must be called by all ranks in the same order,
  * by one thread of each rank. Everything else may be called from any thread at any time between dsm_init and
@@ -27,10 +27,20 @@
 extern "C" {
 #endif
 
+/* Chooses the session that dsm_init then joins: `where` is "host:port/name" of a running dsmd, `members` how many
+ * processes, 1 .. 64, the session has. They come by themselves, each at its time; dsm_init waits for the last, and they
+ * get ranks in the order in which they came. A user can choose without this call, by DSM_SESSION=host:port/name:N in the
+ * environment; this call counts more than that. The key file that dsmd uses must be here: ~/.config/dsm/key, or what
+ * DSM_KEY_FILE says. Under dsmexec the call does nothing: the job is dsmexec's. EINVAL: that names no session (a line on
+ * stderr says why); EALREADY: dsm_init has been called.
+ * A session that has begun and loses a member is over: the other processes end with a line on stderr that says which,
+ * and exit code 125, without atexit(3). */
+int dsm_join(const char *where, int members);
+
 /* Joins the job; collective. Returns the base of the region: the same address in every rank, page-aligned, zero-filled.
  * NULL and errno on failure: EALREADY called before, EPROTO refused by the job (a line on stderr says why), ETIMEDOUT
- * the other ranks did not come, ENOMEM no room for the region. argc and argv are those of main; they are not
- * changed. */
+ * the other ranks did not come, ENOMEM no room for the region, EINVAL DSM_SESSION names no session. argc and argv are
+ * those of main; they are not changed. */
 char *dsm_init(int argc, char **argv);
 
 /* Leaves the job; collective: a barrier, after which no rank touches the region any more. No other thread of the rank
