@@ -1,7 +1,7 @@
 # dsmexec and its per-host agent.
 launch_sources := $(addprefix dsm/launch/,agent.cpp agent_connection.cpp agent_start.cpp classroom.cpp control.cpp control_fifo.cpp \
   coordinator.cpp debugger.cpp dry_run.cpp feed.cpp guard.cpp input.cpp job.cpp job_judge.cpp machine_file.cpp options.cpp orphan_segments.cpp output.cpp \
-  processes.cpp program.cpp remote.cpp runner.cpp runner_agents.cpp site.cpp slurm.cpp srun.cpp ssh.cpp stacks.cpp status.cpp)
+  processes.cpp program.cpp region.cpp remote.cpp runner.cpp runner_agents.cpp site.cpp slurm.cpp srun.cpp ssh.cpp stacks.cpp status.cpp)
 launch_tests := $(patsubst %,dsm/launch/%_test.cpp,classroom control control_fifo dry_run feed job job_keep_going \
   machine_file options orphan_segments output processes program remote site slurm srun ssh stacks status)
 launch_run_tests := $(patsubst %,dsm/tests/launch_%.cpp,rank run_test debug_test output_test options_test orphan_test join_test \

@@ -3,7 +3,6 @@
 #include <fmt/format.h>
 #include <wordexp.h>
 
-#include <bit>
 #include <boost/program_options.hpp>
 #include <charconv>
 #include <cmath>
@@ -14,17 +13,12 @@ namespace {
 
 namespace po = boost::program_options;
 
-constexpr std::uint64_t smallest_page = 4096, largest_page = std::uint64_t{1} << 20;
-constexpr const char* hint = " (see dsmexec --help)";
-
 po::options_description visible_options() {
   po::options_description all("options");
   auto add = all.add_options();
   add("ranks,n", po::value<std::string>()->value_name("N"),
       "start N ranks (default: one for each slot of machine_file)");
-  add("protocol,p", po::value<std::string>()->value_name("msi|migrate"), "how pages move (default: msi)");
-  add("size", po::value<std::string>()->value_name("BYTES"),
-      "size of the shared region: K, M, G or T may follow (default: 1G)");
+  add_usual_region_options(all);
   add("timeout", po::value<std::string>()->value_name("SECONDS"), "end the job after so long, with exit code 124");
   add("output", po::value<std::string>()->value_name("tag|plain|DIR"),
       "tag each line with its rank, or not, or write a file for each rank and stream into DIR (default: tag)");
@@ -39,12 +33,8 @@ po::options_description visible_options() {
 
 po::options_description further_options() {
   po::options_description all("other options");
+  add_other_region_options(all);
   auto add = all.add_options();
-  add("page-size", po::value<std::string>()->value_name("BYTES"),
-      "what moves as a whole: a power of two, 4K to 1M (default: 4K)");
-  add("home", po::value<std::string>()->value_name("WHERE"),
-      "where pages live: cyclic, in turn on all ranks (the default); block, each allocation in equal parts, the first "
-      "on rank 0; or first-touch, on the rank that touches a page first");
   add("launcher", po::value<std::string>()->value_name("auto|local|ssh|slurm"),
       "how ranks come to their machines: auto, by fork on this one and by ssh on others (the default); local, by fork "
       "only; ssh, also on this one; slurm, by srun on the nodes of the Slurm job that dsmexec runs inside of (the "
@@ -77,10 +67,6 @@ po::options_description further_options() {
   add("debug-rank", po::value<std::string>()->value_name("RANK"),
       "only this rank runs under the program of --debug (default: all; for gdb: 0)");
   add("dry-run", "say what would be started, where and how, and start nothing");
-  add("pager", po::value<std::string>()->value_name("sigsegv|uffd"),
-      "how a rank notices that a page is not here: by SIGSEGV, which works everywhere (the default); or by "
-      "userfaultfd, with which system calls may use pages that are elsewhere, and which needs Linux 6.4 and privilege "
-      "(root, access to /dev/userfaultfd, or vm.unprivileged_userfaultfd=1)");
   return all;
 }
 
@@ -107,7 +93,7 @@ int parse_ranks(const std::string& text) {
   int value = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
   if (error != std::errc() || end != text.data() + text.size() || value < 1 || value > max_job_ranks) {
-    throw UsageError(fmt::format("-n {}: the number of ranks is 1 to {}{}", text, max_job_ranks, hint));
+    throw UsageError(fmt::format("-n {}: the number of ranks is 1 to {}", text, max_job_ranks));
   }
   return value;
 }
@@ -118,7 +104,7 @@ std::chrono::milliseconds parse_timeout(const std::string& text) {
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), seconds, std::chars_format::fixed);
   if (error != std::errc() || end != text.data() + text.size() || !(seconds > 0) || seconds > most) {
     throw UsageError(
-        fmt::format("--timeout {}: a number of seconds greater than 0 is needed, as in 90 or 0.5{}", text, hint));
+        fmt::format("--timeout {}: a number of seconds greater than 0 is needed, as in 90 or 0.5", text));
   }
   return std::chrono::milliseconds(static_cast<std::int64_t>(std::ceil(seconds * 1000)));
 }
@@ -127,7 +113,7 @@ int parse_rank(const char* option, const std::string& text, const char* which) {
   int rank = 0;
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), rank);
   if (error != std::errc() || end != text.data() + text.size() || rank < 0) {
-    throw UsageError(fmt::format("--{} {}: {} is needed{}", option, text, which, hint));
+    throw UsageError(fmt::format("--{} {}: {} is needed", option, text, which));
   }
   return rank;
 }
@@ -141,22 +127,22 @@ int parse_input(const std::string& text) {
 // Nothing shall listen on all addresses, and nobody can connect to "all".
 std::string parse_interface(const std::string& text) {
   if (text.empty() || text == "0.0.0.0" || text == "::")
-    throw UsageError(fmt::format("--iface {}: one address of this machine is needed{}", text, hint));
+    throw UsageError(fmt::format("--iface {}: one address of this machine is needed", text));
   return text;
 }
 
 net::PortRange parse_port_range(const std::string& text) {
   const auto ports = net::parse_ports(text);
   if (!ports)
-    throw UsageError(fmt::format("--port-range {}: two ports from 1 to 65535 are needed, as 4000-4099{}", text, hint));
+    throw UsageError(fmt::format("--port-range {}: two ports from 1 to 65535 are needed, as 4000-4099", text));
   return *ports;
 }
 
 // "NAME=value", or "NAME" for the value that it has here; one that is not set here is left out.
 std::optional<std::string> exported(const std::string& text) {
   const std::string name = text.substr(0, text.find('='));
-  if (name.empty()) throw UsageError(fmt::format("-x {}: the name of a variable is needed{}", text, hint));
-  if (name.rfind("DSMEXEC_", 0) == 0) throw UsageError(fmt::format("-x {}: that name is dsmexec's own{}", text, hint));
+  if (name.empty()) throw UsageError(fmt::format("-x {}: the name of a variable is needed", text));
+  if (name.rfind("DSMEXEC_", 0) == 0) throw UsageError(fmt::format("-x {}: that name is dsmexec's own", text));
   if (name.size() < text.size()) return text;
   const char* const value = std::getenv(name.c_str());
   return value != nullptr ? std::optional(name + "=" + value) : std::nullopt;
@@ -171,23 +157,23 @@ std::vector<std::string> parse_command(const std::string& text) {
                             : error == WRDE_CMDSUB ? "a command inside a command is not run"
                             : error == WRDE_BADVAL ? "a variable in it is not set"
                                                    : "a character in it must be quoted: one of | & ; < > ( ) { }";
-    throw UsageError(fmt::format("--ssh {}: {}{}", text, why, hint));
+    throw UsageError(fmt::format("--ssh {}: {}", text, why));
   }
   std::vector<std::string> out(words.we_wordv, words.we_wordv + words.we_wordc);
   ::wordfree(&words);
-  if (out.empty() || out.front().empty()) throw UsageError(fmt::format("--ssh needs a command{}", hint));
+  if (out.empty() || out.front().empty()) throw UsageError("--ssh needs a command");
   return out;
 }
 
 // Boost's texts, in one line each and in our words.
 std::string misuse(const po::error& error) {
   if (const auto* unknown = dynamic_cast<const po::unknown_option*>(&error)) {
-    return fmt::format("unknown option '{}'{}", unknown->get_option_name(), hint);
+    return fmt::format("unknown option '{}'", unknown->get_option_name());
   }
   if (const auto* twice = dynamic_cast<const po::multiple_occurrences*>(&error)) {
-    return fmt::format("option '{}' is given twice{}", twice->get_option_name(), hint);
+    return fmt::format("option '{}' is given twice", twice->get_option_name());
   }
-  return std::string(error.what()) + hint;
+  return error.what();
 }
 
 po::variables_map parse(const std::vector<std::string>& arguments, std::vector<std::string>& positionals) {
@@ -216,67 +202,9 @@ po::variables_map parse(const std::vector<std::string>& arguments, std::vector<s
   return values;
 }
 
-// "64", "16K", "1G": bytes, from 1 to `most`; 0 if it is nothing of the kind.
-std::uint64_t bytes_in(std::string_view text, std::uint64_t most) {
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  if (error != std::errc()) return 0;
-  const std::string_view suffix = text.substr(static_cast<std::size_t>(end - text.data()));
-  unsigned shift = 0;
-  if (!suffix.empty()) {
-    const auto at = std::string_view("KMGTkmgt").find(suffix);
-    if (suffix.size() != 1 || at == std::string_view::npos) return 0;
-    shift = static_cast<unsigned>(at % 4 + 1) * 10;
-  }
-  return value > (most >> shift) ? 0 : value << shift;
-}
-
-}  // namespace
-
-std::uint64_t parse_size(std::string_view text, std::uint64_t page_size) {
-  const std::uint64_t bytes = bytes_in(text, std::uint64_t{1} << 40);
-  if (bytes == 0) {
-    throw UsageError(fmt::format("--size {}: a number of bytes from 1 to 1T is needed, as in 64M{}", text, hint));
-  }
-  return (bytes + page_size - 1) / page_size * page_size;
-}
-
-std::uint32_t parse_page_size(std::string_view text) {
-  const std::uint64_t bytes = bytes_in(text, largest_page);
-  if (bytes < smallest_page || !std::has_single_bit(bytes)) {
-    throw UsageError(fmt::format("--page-size {}: a power of two from 4K to 1M is needed{}", text, hint));
-  }
-  return static_cast<std::uint32_t>(bytes);
-}
-
-namespace {
-
 using Values = po::variables_map;
 
-const std::string* text(const Values& values, const char* name) {
-  return values.count(name) != 0 ? &values[name].as<std::string>() : nullptr;
-}
-
-// One of a few names; `parse` knows them.
-template <class Kind, class Parse>
-void choose(const Values& values, const char* name, const char* which, Kind& out, const Parse& parse) {
-  const std::string* const given = text(values, name);
-  if (given != nullptr && !parse(*given, out)) {
-    throw UsageError(fmt::format("--{} {}: {} is needed{}", name, *given, which, hint));
-  }
-}
-
-// What the ranks share.
-void read_region(const Values& values, Options& out) {
-  choose(values, "protocol", "msi or migrate", out.protocol,
-         [](const std::string& name, core::Protocol& to) { return core::parse(name, to); });
-  choose(values, "pager", "sigsegv or uffd", out.pager,
-         [](const std::string& name, pager::Kind& to) { return pager::parse(name, to); });
-  choose(values, "home", "cyclic, block or first-touch", out.placement,
-         [](const std::string& name, core::Placement& to) { return core::parse(name, to); });
-  if (const auto* page_size = text(values, "page-size")) out.page_size = parse_page_size(*page_size);
-  if (const auto* size = text(values, "size")) out.size = parse_size(*size, out.page_size);
-}
+const std::string* text(const Values& values, const char* name) { return text_of(values, name); }
 
 // How they come to their machines.
 void read_launch(const Values& values, Options& out) {
@@ -303,14 +231,13 @@ void read_debug(const Values& values, Options& out) {
          [](const std::string& name, Debugger& to) { return launch::parse(name, to); });
   const auto* rank = text(values, "debug-rank");
   if (rank != nullptr && out.debugger == Debugger::none)
-    throw UsageError(fmt::format("--debug-rank needs --debug gdb, valgrind or strace{}", hint));
+    throw UsageError("--debug-rank needs --debug gdb, valgrind or strace");
   if (rank != nullptr) out.debugged = parse_rank("debug-rank", *rank, "a rank");
   if (out.debugger != Debugger::gdb) return;
   if (rank == nullptr) out.debugged = 0;
   if (values.count("stdin") != 0 && out.input != out.debugged) {
-    throw UsageError(
-        fmt::format("--debug gdb: rank {} reads gdb's commands from standard input, so --stdin cannot name another{}",
-                    out.debugged, hint));
+    throw UsageError(fmt::format(
+        "--debug gdb: rank {} reads gdb's commands from standard input, so --stdin cannot name another", out.debugged));
   }
   out.input = out.debugged;
 }
@@ -322,36 +249,43 @@ void read_run(const Values& values, Options& out) {
   if (const auto* output = text(values, "output")) out.output = *output;
   if (const auto* reader = text(values, "stdin")) out.input = parse_input(*reader);
   if (const auto* fifo = text(values, "control")) out.control = *fifo;
-  if (values.count("control") != 0 && out.control.empty())
-    throw UsageError(fmt::format("--control needs the name of a FIFO{}", hint));
-  if (out.output.empty()) throw UsageError(fmt::format("--output needs tag, plain or the name of a folder{}", hint));
+  if (values.count("control") != 0 && out.control.empty()) throw UsageError("--control needs the name of a FIFO");
+  if (out.output.empty()) throw UsageError("--output needs tag, plain or the name of a folder");
   out.timestamp = values.count("timestamp") != 0;
   out.keep_going = values.count("keep-going") != 0;
   out.verbose = values.count("verbose") != 0;
 }
 
-}  // namespace
-
-Options parse_options(const std::vector<std::string>& arguments) {
-  std::vector<std::string> positionals;
-  const Values values = parse(arguments, positionals);
+Options read(const Values& values, const std::vector<std::string>& positionals) {
   Options out;
   out.help = values.count("help") != 0;
   out.help_all = values.count("help-all") != 0;
   out.version = values.count("version") != 0;
   if (out.help || out.help_all || out.version) return out;
-  read_region(values, out);
+  static_cast<Region&>(out) = read_region(values);
   read_launch(values, out);
   read_run(values, out);
   read_debug(values, out);
-  if (positionals.empty()) throw UsageError(fmt::format("no machine_file and no program are given{}", hint));
+  if (positionals.empty()) throw UsageError("no machine_file and no program are given");
   if (positionals.size() == 1)
-    throw UsageError(fmt::format("no program is given after machine_file '{}'{}", positionals[0], hint));
+    throw UsageError(fmt::format("no program is given after machine_file '{}'", positionals[0]));
   out.machine_file = positionals[0];
   if (out.machine_file == "-" && values.count("launcher") == 0) out.launcher = Launcher::slurm;
   out.program = positionals[1];
   out.arguments.assign(positionals.begin() + 2, positionals.end());
   return out;
+}
+
+}  // namespace
+
+Options parse_options(const std::vector<std::string>& arguments) {
+  try {
+    std::vector<std::string> positionals;
+    const Values values = parse(arguments, positionals);
+    return read(values, positionals);
+  } catch (const UsageError& misuse) {
+    throw UsageError(std::string(misuse.what()) + " (see dsmexec --help)");
+  }
 }
 
 std::string help_text(bool all) {
