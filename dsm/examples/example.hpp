@@ -75,10 +75,13 @@ struct Range {
   [[nodiscard]] std::size_t size() const { return end - begin; }
 };
 
-// This rank's share of begin .. end-1: the ranks get blocks of equal size, or nearly so, in rank order. May be empty.
-inline Range share(const dsm::Job& job, std::size_t begin, std::size_t end) {
-  const auto rank = static_cast<std::size_t>(job.rank()), ranks = static_cast<std::size_t>(job.size());
+// A rank's share of begin .. end-1: the ranks get blocks of equal size, or nearly so, in rank order. May be empty.
+inline Range share(std::size_t rank, std::size_t ranks, std::size_t begin, std::size_t end) {
   return {begin + (end - begin) * rank / ranks, begin + (end - begin) * (rank + 1) / ranks};
+}
+// This rank's.
+inline Range share(const dsm::Job& job, std::size_t begin, std::size_t end) {
+  return share(static_cast<std::size_t>(job.rank()), static_cast<std::size_t>(job.size()), begin, end);
 }
 
 // A table of numbers in shared memory. Each row begins on a page of its own: two ranks that write different rows would

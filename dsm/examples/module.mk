@@ -9,7 +9,7 @@ $(eval $(call program,data_exchange,dsm/examples/data_exchange.cpp,ipc06,-lboost
 $(eval $(call program,demo,$(addprefix dsm/examples/,demo.cpp stage.cpp acts.cpp picture.cpp),$(examples_stand_on),$(examples_link)))
 
 # One file each, with a body that verifies itself: example.hpp.
-examples_computing := jacobi sor matmul lu tsp quicksort mandelbrot life word_count
+examples_computing := jacobi sor matmul lu tsp quicksort mandelbrot life word_count pingpong pi
 $(foreach e,$(examples_computing),$(eval $(call program,$(e),dsm/examples/$(e).cpp,$(examples_stand_on),$(examples_link))))
 
 $(OBJ)/dsm/examples/picture.o: dsm/examples/picture.pgm

@@ -68,7 +68,9 @@ std::vector<Line> small_examples(const std::string& file) {
           {"quicksort", "--count", "20000", "--leaf", "1000"},
           {"mandelbrot", "--width", "150", "--height", "100", "--steps", "100"},
           {"life", "--rows", "64", "--columns", "64", "--generations", "20"},
-          {"word_count", file}};
+          {"word_count", file},
+          {"pingpong", "--rounds", "20"},
+          {"pi", "--strips", "10000"}};
 }
 
 // LeakSanitizer complains of a thread that ends while it looks at all threads; that is no word of ours.
