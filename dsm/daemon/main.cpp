@@ -1,0 +1,56 @@
+// dsmd - a standing daemon: programs that were started by hand join its sessions and share memory.
+//
+//   $ dsmd &
+//   dsmd: listens at 127.0.0.1:8080; the key file is /home/me/.config/dsm/key
+//   $ DSM_SESSION=localhost:8080/pi:2 pi & DSM_SESSION=localhost:8080/pi:2 pi
+//   pi is 3.141592653590
+//
+// It brings a session's members together, tells them of each other, and hears how they end; their pages travel between
+// them, not by here. session.hpp has the rules, server.hpp the loop.
+#include <fmt/format.h>
+#include <sys/resource.h>
+
+#include <cstdio>
+
+#include "dsm/daemon/server.hpp"
+#include "dsm/net/address.hpp"
+#include "dsm/net/key_file.hpp"
+
+namespace dsm::daemon {
+namespace {
+
+// A descriptor for each member.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
+  limit.rlim_cur = limit.rlim_max;
+  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+int serve(const Options& options) {
+  raise_descriptor_limit();
+  const std::string path = options.key.empty() ? net::usual_key_file() : options.key;
+  const net::JobKey key = net::read_or_make_key_file(path);
+  Server server(options, key);
+  std::fputs(
+      fmt::format("dsmd: listens at {}; the key file is {}\n", net::Address{options.listen, server.port()}.text(), path)
+          .c_str(),
+      stderr);
+  return server.run() ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace dsm::daemon
+
+int main(int argc, char** argv) {
+  ipc::Program about{
+      "dsmd [options]\nServes sessions: programs that were started by hand and share memory. They find it "
+      "by\nDSM_SESSION=host:port/name:N in their environment, or by dsm_join.",
+      ipc::po::options_description("options")};
+  dsm::daemon::describe(about.options);
+  return ipc::run_program(argc, argv, about, [](const ipc::po::variables_map& values) {
+    if (values.count("version") == 0) return dsm::daemon::serve(dsm::daemon::read_options(values));
+    ipc::say("dsmd 0.1");
+    return 0;
+  });
+}

@@ -1,0 +1,181 @@
+#include "dsm/daemon/server.hpp"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "dsm/launch/orphan_segments.hpp"
+#include "dsm/launch/status.hpp"
+#include "ipc/error.hpp"
+
+namespace dsm::daemon {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr std::size_t max_body = 64u << 10;     // what a member says is short
+constexpr milliseconds enter_patience{10'000};  // from the handshake of a guest to its Enter
+constexpr milliseconds leave_patience{5'000};   // from its dismissal to its going
+
+sigset_t take_signals() {
+  const sigset_t set = ipc::stop_signals();
+  ipc::check(::sigprocmask(SIG_BLOCK, &set, nullptr), "sigprocmask");
+  return set;
+}
+
+net::Acceptor::Options door(const Options& options, std::function<void(const std::string&)> log) {
+  net::Acceptor::Options out;
+  out.address = options.listen;
+  out.ports = {options.port, options.port};
+  out.max_body = max_body;
+  out.log = std::move(log);
+  return out;
+}
+
+}  // namespace
+
+Server::Server(const Options& options, const net::JobKey& key)
+    : verbose_(options.verbose),
+      once_(options.members != 0),
+      signals_(take_signals()),
+      door_(key, door(options, [this](const std::string& line) { log(line); })),
+      sessions_({.region = options,
+                 .limits = {.gather = options.gather},
+                 .only = options.members,
+                 .nonce = [] { return net::random_key(); },
+                 .say = [this](const std::string& line) { say(line); },
+                 .log = [this](const std::string& line) { log(line); }}) {}
+
+void Server::say(const std::string& line) const { std::fputs(fmt::format("dsmd: {}\n", line).c_str(), stderr); }
+
+void Server::log(const std::string& line) const {
+  if (verbose_) say(line);
+}
+
+bool Server::run() {
+  while (!ending_ || !guests_.empty()) turn();
+  return !once_ || sessions_.served_well();
+}
+
+int Server::timeout_ms(Time now) const {
+  Time until = std::min(door_.next_deadline(), sessions_.next_deadline());
+  for (const auto& [id, guest] : guests_) {
+    if (!guest.entered || guest.dismissed) until = std::min(until, guest.until);
+  }
+  if (until == Time::max()) return -1;
+  return static_cast<int>(std::clamp<std::int64_t>(std::chrono::ceil<milliseconds>(until - now).count(), 0, 60'000));
+}
+
+// Those who are here are heard before others are let in: when a member of a session that has just ended comes again, the
+// end of that session is known.
+void Server::turn() {
+  std::vector<pollfd> set{{signals_.fd(), POLLIN, 0}};
+  for (const auto& [id, guest] : guests_) set.push_back({guest.channel.fd(), POLLIN, 0});
+  if (!ending_) door_.add_to(set);
+  if (::poll(set.data(), set.size(), timeout_ms(Clock::now())) == -1 && errno != EINTR) ipc::throw_errno("poll");
+  const Time now = Clock::now();
+  read_signals();
+  hear(now);
+  sessions_.tick(now);
+  carry_out(now);
+  if (sessions_.take_losses()) launch::remove_orphan_segments();  // of members here that were killed
+  if (ending_) return;
+  if (signo_ == 0 && !sessions_.served()) return take_in(now);
+  ending_ = true;
+  std::erase_if(guests_, [](const auto& each) { return !each.second.entered; });
+  for (auto& [id, guest] : guests_) dismiss(guest, now);
+}
+
+void Server::read_signals() {
+  signalfd_siginfo info{};
+  while (signals_.read(info)) {
+    if (ending_) guests_.clear();  // asked twice: no more patience
+    signo_ = static_cast<int>(info.ssi_signo);
+    sessions_.give_up("dsmd was ended by " + launch::signal_name(signo_));
+  }
+}
+
+void Server::take_in(Time now) {
+  for (net::Acceptor::Arrival& arrival : door_.serve()) {
+    log(arrival.peer_address + ": has the key");
+    guests_.emplace(next_++, Guest{std::move(arrival.channel), std::move(arrival.peer_address), now + enter_patience});
+  }
+}
+
+void Server::hear(Time now) {
+  for (auto at = guests_.begin(); at != guests_.end();) {
+    auto& [id, guest] = *at;
+    if (hear(id, guest, now)) {
+      ++at;
+      continue;
+    }
+    sessions_.gone(id);
+    at = guests_.erase(at);
+  }
+}
+
+bool Server::hear(GuestId id, Guest& guest, Time now) {
+  for (;;) {
+    net::FrameHeader header{};
+    const std::uint8_t* body = nullptr;
+    const net::Io io = guest.channel.receive(header, body);
+    if (io == net::Io::broken && !guest.dismissed) sessions_.misbehaved(id, "it sent what is no frame");
+    if (io == net::Io::done && (guest.dismissed || take(id, guest, header, body, now))) continue;
+    if (io != net::Io::again) return false;
+    if (now < guest.until || (guest.entered && !guest.dismissed)) return true;
+    if (!guest.entered) log(guest.address + ": knows the key but did not enter a session");
+    return false;
+  }
+}
+
+// False if no guest may say that.
+bool Server::take(GuestId id, Guest& guest, const net::FrameHeader& header, const std::uint8_t* body, Time now) {
+  if (const auto report = net::read_report(header); report && guest.entered) {
+    sessions_.reported(id, *report, now);
+    return true;
+  }
+  std::string why;
+  const auto message = net::read_control(header, body, &why);
+  if (message && !guest.entered && std::holds_alternative<net::Enter>(*message)) {
+    guest.entered = true;
+    sessions_.entered(id, std::get<net::Enter>(*message), guest.address, now);
+    return true;
+  }
+  if (message && guest.entered && std::holds_alternative<net::Join>(*message)) {
+    sessions_.joined(id, std::get<net::Join>(*message), now);
+    return true;
+  }
+  log(guest.address + ": said what no member says now" + (why.empty() ? "" : ": " + why));
+  sessions_.misbehaved(id, "it said what no member says now");
+  return false;
+}
+
+void Server::carry_out(Time now) {
+  for (const Command& command : sessions_.take_commands()) {
+    const auto found = guests_.find(command.to);
+    if (found == guests_.end()) continue;
+    Guest& guest = found->second;
+    // One that cannot be told has gone: its connection says so next.
+    if (const auto* place = std::get_if<net::Place>(&command.what)) {
+      (void)net::send(guest.channel, *place);
+    } else if (const auto* welcome = std::get_if<net::Welcome>(&command.what)) {
+      (void)net::send(guest.channel, *welcome);
+    } else {
+      const auto* const refusal = std::get_if<net::Refusal>(&command.what);
+      if (refusal != nullptr) (void)net::send(guest.channel, *refusal);
+      if (refusal == nullptr) (void)net::send_verdict(guest.channel, std::get<Verdict>(command.what).why);
+      dismiss(guest, now);
+    }
+  }
+}
+
+// Not closed at once: what it says meanwhile would then reset the connection, and what it was told could be lost.
+void Server::dismiss(Guest& guest, Time now) {
+  if (std::exchange(guest.dismissed, true)) return;
+  guest.until = now + leave_patience;
+}
+
+}  // namespace dsm::daemon
