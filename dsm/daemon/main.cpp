@@ -11,6 +11,9 @@
 #include <sys/resource.h>
 
 #include <cstdio>
+#include <optional>
+#include <stdexcept>
+#include <system_error>
 
 #include "dsm/daemon/server.hpp"
 #include "dsm/net/address.hpp"

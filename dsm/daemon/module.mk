@@ -3,3 +3,4 @@ daemon_stands_on := daemon launch telemetry net core ipc06_watchdog ipc06 ipc05 
 daemon_links := -lsodium -lboost_program_options -lfmt
 $(eval $(call library,daemon,$(patsubst %,dsm/daemon/%.cpp,session sessions options server)))
 $(eval $(call program,dsmd,dsm/daemon/main.cpp,$(daemon_stands_on),$(daemon_links)))
+$(eval $(call test,daemon_test,$(patsubst %,dsm/daemon/%_test.cpp,sessions options),$(daemon_stands_on),$(daemon_links)))

@@ -100,7 +100,6 @@ void Server::read_signals() {
 
 void Server::take_in(Time now) {
   for (net::Acceptor::Arrival& arrival : door_.serve()) {
-    log(arrival.peer_address + ": has the key");
     guests_.emplace(next_++, Guest{std::move(arrival.channel), std::move(arrival.peer_address), now + enter_patience});
   }
 }

@@ -45,9 +45,7 @@ int Session::first_that(bool Member::*is_not) const {
   return -1;
 }
 
-void Session::log(const std::string& line) const {
-  if (config_.log) config_.log(title() + ": " + line);
-}
+void Session::log(const std::string& line) const { config_.log(title() + ": " + line); }
 
 // ---- gathering ----
 
@@ -78,7 +76,7 @@ std::string Session::against(const net::Enter& enter, const std::string& address
 
 void Session::refuse(GuestId guest, const std::string& why) {
   log("refused: " + why);
-  commands_.push_back({guest, net::Refusal{title() + ": " + why}});
+  commands_.push_back({guest, net::Refusal{why}});
 }
 
 void Session::entered(GuestId guest, const net::Enter& enter, const std::string& address, Time now) {
@@ -211,7 +209,7 @@ void Session::give_up(const std::string& why) {
     return;
   }
   for (auto& place : places_) {
-    if (place) commands_.push_back({place->guest, net::Refusal{title() + ": " + why}});
+    if (place) commands_.push_back({place->guest, net::Refusal{why}});
     place.reset();
   }
 }

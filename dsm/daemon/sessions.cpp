@@ -43,10 +43,11 @@ Session& Sessions::session_for(const net::Enter& enter, Time now) {
 }
 
 void Sessions::entered(GuestId guest, const net::Enter& enter, const std::string& address, Time now) {
+  config_.log(fmt::format("{} (pid {}) comes for session '{}'", address, enter.pid, enter.session));
   const std::string wrong = against(enter);
   if (!wrong.empty()) {
-    if (config_.log) config_.log(fmt::format("{} (pid {}): refused: {}", address, enter.pid, wrong));
-    commands_.push_back({guest, net::Refusal{"session '" + enter.session + "': " + wrong}});
+    config_.log(fmt::format("session '{}': refused: {}", enter.session, wrong));
+    commands_.push_back({guest, net::Refusal{wrong}});
     return;
   }
   Session& session = session_for(enter, now);

@@ -18,6 +18,7 @@
 #include <iomanip>
 #include <iostream>
 #include <limits>
+#include <optional>
 #include <span>
 #include <sstream>
 #include <string>
@@ -61,13 +62,13 @@ inline po::variables_map command_line(int argc, char** argv, const char* summary
   std::exit(0);
 }
 
-// dsm_init, with whole lines on stdout from here on. Returns the base of the region; ends the program if there is none.
+// dsm_init, with whole lines on stdout from here on. Returns the base of the region; ends the program if there is none:
+// a line on stderr has said why.
 inline char* join(int argc, char** argv) {
   std::setvbuf(stdout, nullptr, _IOLBF, 0);
   char* base = dsm_init(argc, argv);
-  if (base != nullptr) return base;
-  std::perror("dsm_init");
-  std::exit(1);
+  if (base == nullptr) std::exit(1);
+  return base;
 }
 
 struct Range {
@@ -192,8 +193,13 @@ class Program {
     try {
       read_command_line(name);
       std::setvbuf(stdout, nullptr, _IOLBF, 0);
-      dsm::Job job(argc_, argv_);
-      return inside(job, name, body) ? 0 : 1;
+      std::optional<dsm::Job> job;
+      try {
+        job.emplace(argc_, argv_);
+      } catch (const std::system_error&) {
+        return 1;  // a line on stderr has said why
+      }
+      return inside(*job, name, body) ? 0 : 1;
     } catch (const std::exception& e) {
       std::fprintf(stderr, "%s: %s\n", name.c_str(), e.what());
       return 1;

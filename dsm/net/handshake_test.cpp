@@ -171,5 +171,17 @@ TEST(Handshake, BytesBehindTheEndAreRefused) {
   EXPECT_EQ(feed(server, client.take_output() + "x"), State::refused);
 }
 
+TEST(SessionKey, DiffersWithTheDaemonTheNameAndTheNonce) {
+  const JobKey daemon = random_key(), other = random_key();
+  SessionNonce nonce{};
+  const JobKey key = session_key(daemon, "pi", nonce);
+  EXPECT_EQ(session_key(daemon, "pi", nonce), key);
+  EXPECT_NE(key, daemon);
+  EXPECT_NE(session_key(other, "pi", nonce), key);
+  EXPECT_NE(session_key(daemon, "p", nonce), key);
+  nonce[31] = 1;
+  EXPECT_NE(session_key(daemon, "pi", nonce), key);
+}
+
 }  // namespace
 }  // namespace dsm::net

@@ -89,22 +89,23 @@ void make_folders(const std::string& path) {
 }
 
 struct Unlinked {  // whatever happens
-  std::string path;
+  const std::string& path;
   ~Unlinked() { ::unlink(path.c_str()); }
 };
 
 // Under a name of its own first, and then linked: whoever opens the file sees all of it, and nobody overwrites another's.
 void make_file(const std::string& path) {
-  const Unlinked draft{path + "." + std::to_string(::getpid())};
-  const ipc::Fd file(::open(draft.path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600));
+  std::string draft = path + ".XXXXXX";
+  const ipc::Fd file(::mkostemp(draft.data(), O_CLOEXEC));  // mode 0600
   if (!file) refuse_errno(path, "cannot be made");
+  const Unlinked unlinked{draft};
   std::string text;
   for (const unsigned byte : random_key()) (text += hex_digits[byte / 16]) += hex_digits[byte % 16];
   text += '\n';
   if (ipc::write_full(file.get(), text.data(), text.size()) != static_cast<ssize_t>(text.size())) {
     refuse_errno(path, "cannot be written");
   }
-  if (::link(draft.path.c_str(), path.c_str()) != 0 && errno != EEXIST) refuse_errno(path, "cannot be made");
+  if (::link(draft.c_str(), path.c_str()) != 0 && errno != EEXIST) refuse_errno(path, "cannot be made");
 }
 
 }  // namespace

@@ -370,7 +370,7 @@ std::unique_ptr<Channel> reach_daemon(const Job& job, const SessionAddress& wher
     throw std::system_error(error.code(), me(job) + "no connection to " + at + " (is it running?)");
   } catch (const std::runtime_error& error) {
     throw std::runtime_error(me(job) + at + " does not let this program in: " + error.what() +
-                             " (both need the same key file, and the same version)");
+                             " (do both have the same key file, and the same version?)");
   }
 }
 

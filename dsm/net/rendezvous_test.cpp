@@ -16,7 +16,51 @@ using nlohmann::json;
 
 Join sample_join() { return {3, 4711, 40123, {"x86_64", "little", 4096, 1}}; }
 
-Welcome sample_welcome() { return {{{"127.0.0.1", 4000}, {"::1", 65535}}, "msi", "block", "uffd", 1 << 30, 4096, 4, 50}; }
+Welcome sample_welcome() {
+  return {{{"127.0.0.1", 4000}, {"::1", 65535}}, "msi", "block", "uffd", 1 << 30, 4096, 4, 50};
+}
+
+Enter sample_enter() { return {"pi-2.b_c", 3, 4711, 2, {"x86_64", "little", 4096, 1}}; }
+
+Place sample_place() {
+  Place place{63, {}, 600};
+  for (std::size_t i = 0; i < place.nonce.size(); ++i) place.nonce[i] = static_cast<std::uint8_t>(i * 8 + 1);
+  return place;
+}
+
+TEST(Rendezvous, EnterAndPlaceComeBackAsTheyWere) {
+  const auto enter = from_json(to_json(sample_enter()));
+  ASSERT_TRUE(enter && std::holds_alternative<Enter>(*enter));
+  EXPECT_EQ(std::get<Enter>(*enter).session, "pi-2.b_c");
+  EXPECT_EQ(std::get<Enter>(*enter).members, 3);
+  EXPECT_EQ(std::get<Enter>(*enter).pid, 4711);
+  EXPECT_EQ(std::get<Enter>(*enter).cores, 2);
+  EXPECT_EQ(std::get<Enter>(*enter).platform, sample_enter().platform);
+  const auto place = from_json(to_json(sample_place()));
+  ASSERT_TRUE(place && std::holds_alternative<Place>(*place));
+  EXPECT_EQ(std::get<Place>(*place).rank, 63);
+  EXPECT_EQ(std::get<Place>(*place).nonce, sample_place().nonce);
+  EXPECT_EQ(std::get<Place>(*place).patience_s, 600);
+}
+
+TEST(Rendezvous, AVerdictComesAsItsTextAndIsCut) {
+  SocketPair sockets = tcp_pair();
+  Channel member(std::move(sockets.one), max_control_body), daemon(std::move(sockets.other), max_control_body);
+  for (const std::string& line : {std::string("rank 1 was lost"), std::string(max_verdict + 7, 'x')}) {
+    ASSERT_EQ(send_verdict(daemon, line), Io::done);
+    FrameHeader header;
+    const std::uint8_t* body = nullptr;
+    ASSERT_EQ(next_frame(member, header, body), Io::done);
+    EXPECT_EQ(read_verdict(header, body), line.substr(0, max_verdict));
+    EXPECT_FALSE(read_report(header));
+    EXPECT_FALSE(read_control(header, body));
+  }
+  ASSERT_EQ(send(daemon, Refusal{"no"}), Io::done);
+  FrameHeader header;
+  const std::uint8_t* body = nullptr;
+  ASSERT_EQ(next_frame(member, header, body), Io::done);
+  EXPECT_TRUE(read_verdict(header, body).empty());
+}
 
 TEST(Rendezvous, JoinComesBackAsItWas) {
   const auto back = from_json(to_json(sample_join()));
@@ -162,9 +206,23 @@ TEST(Rendezvous, EveryFieldOfAWelcomeIsChecked) {
   for (const json& bad : {json(-1), json(1'000'001)}) expect_refused(sample_welcome(), "/spin_us", bad);
 }
 
+TEST(Rendezvous, EveryFieldOfEnterAndPlaceIsChecked) {
+  for (const json& bad : {json(""), json(1), json("a b"), json("a/b"), json("a\n"), json(std::string(65, 'x'))})
+    expect_refused(sample_enter(), "/session", bad);
+  for (const char* name : {"/members", "/pid", "/cores"}) {
+    for (const json& bad : {json(0), json(-5), json("x"), json(1LL << 40)}) expect_refused(sample_enter(), name, bad);
+  }
+  expect_refused(sample_enter(), "/platform/page_size", json(4095));
+  for (const json& bad : {json(-1), json(64), json("1")}) expect_refused(sample_place(), "/rank", bad);
+  for (const json& bad : {json(std::string(63, 'a')), json(std::string(65, 'a')), json(std::string(64, 'g')), json(1)})
+    expect_refused(sample_place(), "/nonce", bad);
+  for (const json& bad : {json(0), json(1'000'001)}) expect_refused(sample_place(), "/patience_s", bad);
+}
+
 TEST(Rendezvous, EveryFieldMustBeThere) {
-  for (const ControlMessage& good : {ControlMessage(sample_join()), ControlMessage(sample_welcome()),
-                                     ControlMessage(Refusal{"no"}), ControlMessage(Report{})}) {
+  for (const ControlMessage& good :
+       {ControlMessage(sample_join()), ControlMessage(sample_welcome()), ControlMessage(sample_enter()),
+        ControlMessage(sample_place()), ControlMessage(Refusal{"no"}), ControlMessage(Report{})}) {
     const json object = json::parse(to_json(good));
     for (const auto& [name, value] : object.items()) {
       json less = object;
@@ -194,7 +252,8 @@ TEST(Rendezvous, MutatedMessagesNeverThrow) {
   const unsigned seed = std::random_device{}();
   SCOPED_TRACE("seed " + std::to_string(seed));
   std::mt19937 random(seed);
-  const std::string sources[] = {to_json(sample_join()), to_json(sample_welcome()), to_json(Report{})};
+  const std::string sources[] = {to_json(sample_join()), to_json(sample_welcome()), to_json(Report{}),
+                                 to_json(sample_enter()), to_json(sample_place())};
   int refused = 0;
   for (int round = 0; round < 20'000; ++round) {
     std::string text = sources[random() % std::size(sources)];

@@ -151,7 +151,8 @@ char* dsm_init(int, char**) {
   } catch (const dsm::net::SessionOver& e) {
     dsm::node::end_session(e.rank, e.what());
   } catch (const std::system_error& e) {
-    return no_job(e.what(), e.code().value());
+    // A name that cannot be resolved has no errno.
+    return no_job(e.what(), e.code().value() > 0 ? e.code().value() : EHOSTUNREACH);
   } catch (const std::bad_alloc&) {
     return no_job("no memory for the tables of the region; ask for a smaller one with --size", ENOMEM);
   } catch (const std::exception& e) {
