@@ -34,12 +34,17 @@ int serve(const Options& options) {
   raise_descriptor_limit();
   const std::string path = options.key.empty() ? net::usual_key_file() : options.key;
   const net::JobKey key = net::read_or_make_key_file(path);
-  Server server(options, key);
-  std::fputs(
-      fmt::format("dsmd: listens at {}; the key file is {}\n", net::Address{options.listen, server.port()}.text(), path)
-          .c_str(),
-      stderr);
-  return server.run() ? 0 : 1;
+  const auto at = [&](std::uint16_t port) { return net::Address{options.listen, port}.text(); };
+  std::optional<Server> server;
+  try {
+    server.emplace(options, key);
+  } catch (const std::system_error& error) {
+    throw std::runtime_error(
+        fmt::format("cannot listen at {}: {} (--listen names another address, --port another port)", at(options.port),
+                    error.code().message()));
+  }
+  std::fputs(fmt::format("dsmd: listens at {}; the key file is {}\n", at(server->port()), path).c_str(), stderr);
+  return server->run() ? 0 : 1;
 }
 
 }  // namespace

@@ -1,0 +1,149 @@
+#include "dsm/tests/daemon_bench.hpp"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "dsm/tests/job_bench.hpp"
+#include "ipc/spawn.hpp"
+
+extern char** environ;
+
+namespace dsm::daemon::testing {
+namespace {
+
+namespace fs = std::filesystem;
+using launch::testing::wait_until;
+
+std::string name_of(const std::string& variable) { return variable.substr(0, variable.find('=') + 1); }
+
+std::vector<std::string> with(const std::vector<std::string>& changed) {
+  std::vector<std::string> all = changed;
+  for (char** entry = environ; *entry != nullptr; ++entry) {
+    const std::string name = name_of(*entry);
+    bool is_changed = false;
+    for (const std::string& one : changed) is_changed = is_changed || name_of(one) == name;
+    if (!is_changed) all.emplace_back(*entry);
+  }
+  return all;
+}
+
+void drain(ipc::Fd& fd, std::string& to) {
+  char buffer[4096];
+  ssize_t got = 0;
+  while (fd && (got = ::read(fd.get(), buffer, sizeof buffer)) > 0) to.append(buffer, static_cast<std::size_t>(got));
+  if (got == 0) fd.reset();
+}
+
+}  // namespace
+
+std::string program_path(const std::string& name) {
+  return fs::path(launch::testing::dsmexec_path()).replace_filename(name).string();
+}
+
+Program::Program(const std::vector<std::string>& arguments, const std::vector<std::string>& environment) {
+  ipc::Pipe out = ipc::make_pipe(), err = ipc::make_pipe();
+  const ipc::Fd nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+  ipc::SpawnOptions options;
+  options.arguments = arguments;
+  options.environment = with(environment);
+  options.standard_input = nothing.get();
+  options.standard_output = out.write.get();
+  options.standard_error = err.write.get();
+  pid_ = ipc::spawn(options);
+  out_ = std::move(out.read);
+  err_ = std::move(err.read);
+  for (const auto* fd : {&out_, &err_}) ::fcntl(fd->get(), F_SETFL, O_NONBLOCK);
+}
+
+Program::~Program() {
+  if (ended_) return;
+  ::kill(pid_, SIGKILL);
+  ::waitpid(pid_, nullptr, 0);
+}
+
+void Program::kill(int signo) const {
+  if (!ended_) ::kill(pid_, signo);
+}
+
+bool Program::ended() {
+  if (!ended_ && ::waitpid(pid_, &result_.status, WNOHANG) == pid_) ended_ = true;
+  drain(out_, result_.out);  // after that: all that it said before its end
+  drain(err_, result_.err);
+  return ended_;
+}
+
+bool Program::shows(const std::string& text) {
+  const auto seen = [&] {
+    return result_.out.find(text) != std::string::npos || result_.err.find(text) != std::string::npos;
+  };
+  wait_until([&] { return ended() || seen(); });
+  if (!seen()) ADD_FAILURE() << "never shown: " << text << "\n" << result_.out << result_.err;
+  return seen();
+}
+
+Ended Program::wait() {
+  if (!wait_until([this] { return ended(); })) {
+    ADD_FAILURE() << "it did not end\n" << result_.out << result_.err;
+    kill(SIGKILL);
+    wait_until([this] { return ended(); });
+  }
+  return result_;
+}
+
+Dsmd::Dsmd(const std::vector<std::string>& options) : folder_(::testing::TempDir() + "dsm-daemon-XXXXXX") {
+  EXPECT_NE(::mkdtemp(folder_.data()), nullptr);
+  std::vector<std::string> arguments{program_path("dsmd"), "--port", "0", "--key", key_file(), "-v"};
+  arguments.insert(arguments.end(), options.begin(), options.end());
+  itself_ = std::make_unique<Program>(arguments, std::vector<std::string>{});
+  const std::string before = "dsmd: listens at 127.0.0.1:";
+  if (!itself_->shows("; the key file is ")) return;
+  port_ = static_cast<std::uint16_t>(std::stoi(itself_->err().substr(itself_->err().find(before) + before.size())));
+}
+
+Dsmd::~Dsmd() {
+  const bool lives = !itself_->ended();
+  itself_->kill(SIGTERM);
+  const Ended end = itself_->wait();
+  EXPECT_TRUE(!lives || end.code() == 0) << launch::testing::text(end);
+  if (::testing::Test::HasFailure()) std::fputs(end.err.c_str(), stderr);
+  fs::remove_all(folder_);
+}
+
+std::vector<std::string> Dsmd::environment(const std::string& session, int members) const {
+  return {"DSM_SESSION=" + at() + "/" + session + ":" + std::to_string(members), "DSM_KEY_FILE=" + key_file()};
+}
+
+std::unique_ptr<Program> Dsmd::start(const std::vector<std::string>& arguments, const std::string& session,
+                                     int members) const {
+  return std::make_unique<Program>(arguments, environment(session, members));
+}
+
+Programs Dsmd::start_all(const std::vector<std::string>& arguments, const std::string& session, int members) const {
+  Programs all;
+  for (int i = 0; i < members; ++i) all.push_back(start(arguments, session, members));
+  return all;
+}
+
+bool Dsmd::said(const std::string& text) {
+  itself_->ended();
+  return itself_->err().find(text) != std::string::npos;
+}
+
+std::size_t Dsmd::descriptors() const {
+  std::size_t count = 0;
+  for ([[maybe_unused]] const auto& each : fs::directory_iterator("/proc/" + std::to_string(itself_->pid()) + "/fd"))
+    ++count;
+  return count;
+}
+
+std::vector<std::string> member(const std::string& mode, int count) {
+  return {launch::testing::own_path(), "--member", mode, std::to_string(count)};
+}
+
+}  // namespace dsm::daemon::testing

@@ -1,0 +1,73 @@
+// dsm/tests/daemon_bench.hpp - a dsmd of the test's own, and programs that are started by hand, as if in terminals.
+//
+// Each has its folder, key file and port. What a failed test leaves is killed in the end.
+#pragma once
+#include <sys/types.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "dsm/tests/launch_bench.hpp"
+
+namespace dsm::daemon::testing {
+
+using launch::testing::Ended;
+
+class Program {
+ public:
+  // `environment`: "NAME=value", in place of what these names have here.
+  Program(const std::vector<std::string>& arguments, const std::vector<std::string>& environment);
+  Program(const Program&) = delete;
+  ~Program();
+
+  [[nodiscard]] pid_t pid() const { return pid_; }
+  bool ended();                         // takes in what it has said, waits for nothing
+  bool shows(const std::string& text);  // waits for it; fails the test when it does not come
+  Ended wait();                         // kills it, and fails the test, if it takes too long
+  [[nodiscard]] const std::string& err() const { return result_.err; }
+  void kill(int signo) const;
+
+ private:
+  pid_t pid_ = 0;
+  ipc::Fd out_, err_;
+  bool ended_ = false;
+  Ended result_;
+};
+
+using Programs = std::vector<std::unique_ptr<Program>>;
+
+class Dsmd {
+ public:
+  // Listens on loopback, at a port of its own, and says all there is to say (-v).
+  explicit Dsmd(const std::vector<std::string>& options = {});
+  Dsmd(const Dsmd&) = delete;
+  ~Dsmd();
+
+  [[nodiscard]] std::string at() const { return "127.0.0.1:" + std::to_string(port_); }
+  [[nodiscard]] std::uint16_t port() const { return port_; }
+  [[nodiscard]] const std::string& folder() const { return folder_; }
+  [[nodiscard]] std::string key_file() const { return folder_ + "/key"; }
+  // DSM_SESSION and DSM_KEY_FILE for a program.
+  [[nodiscard]] std::vector<std::string> environment(const std::string& session, int members) const;
+  [[nodiscard]] std::unique_ptr<Program> start(const std::vector<std::string>& arguments, const std::string& session,
+                                               int members) const;
+  // So many of them, the members of one session.
+  [[nodiscard]] Programs start_all(const std::vector<std::string>& arguments, const std::string& session,
+                                   int members) const;
+  Program& itself() { return *itself_; }
+  bool said(const std::string& text);  // till now
+  [[nodiscard]] std::size_t descriptors() const;
+
+ private:
+  std::string folder_;
+  std::unique_ptr<Program> itself_;
+  std::uint16_t port_ = 0;
+};
+
+std::string program_path(const std::string& name);  // in build/bin
+// What `daemon_run_test --member MODE` does: daemon_member.cpp.
+int member_main(const std::vector<std::string>& arguments);
+std::vector<std::string> member(const std::string& mode, int count = 0);  // the command line for it
+
+}  // namespace dsm::daemon::testing
