@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -49,9 +50,23 @@ Server::Server(const Options& options, const net::JobKey& key)
                  .say = [this](const std::string& line) { say(line); },
                  .log = [this](const std::string& line) { log(line); }}) {}
 
-void Server::say(const std::string& line) const { std::fputs(fmt::format("dsmd: {}\n", line).c_str(), stderr); }
+// Whoever reads this may be slow, or have stopped: that must not stop the sessions. What poll(2) calls ready takes a line
+// (PIPE_BUF bytes at least) without blocking.
+void Server::say(const std::string& line) {
+  pollfd err{STDERR_FILENO, POLLOUT, 0};
+  if (::poll(&err, 1, 0) != 1 || (err.revents & POLLOUT) == 0) {
+    ++unsaid_;
+    return;
+  }
+  std::string text;
+  if (const std::size_t lost = std::exchange(unsaid_, 0); lost != 0) {
+    text = fmt::format("dsmd: {} lines are left out here, for nobody read them\n", lost);
+  }
+  text += fmt::format("dsmd: {}\n", line);
+  if (::write(STDERR_FILENO, text.data(), text.size()) < 0) ++unsaid_;
+}
 
-void Server::log(const std::string& line) const {
+void Server::log(const std::string& line) {
   if (verbose_) say(line);
 }
 

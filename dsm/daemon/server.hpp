@@ -43,8 +43,8 @@ class Server {
   static void dismiss(Guest& guest, Time now);
   void take_in(Time now);
   void read_signals();
-  void say(const std::string& line) const;
-  void log(const std::string& line) const;
+  void say(const std::string& line);
+  void log(const std::string& line);
 
   const bool verbose_, once_;
   ipc::SignalFd signals_;
@@ -52,8 +52,9 @@ class Server {
   Sessions sessions_;
   Guests guests_;  // by age
   GuestId next_ = 1;
-  int signo_ = 0;        // that came; 0: none
-  bool ending_ = false;  // nobody is let in any more; it waits for those who are here to go
+  std::size_t unsaid_ = 0;  // lines, since the last that could be said
+  int signo_ = 0;           // that came; 0: none
+  bool ending_ = false;     // nobody is let in any more; it waits for those who are here to go
 };
 
 }  // namespace dsm::daemon

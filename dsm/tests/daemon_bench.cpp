@@ -2,14 +2,15 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
-#include <poll.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <filesystem>
 
 #include "dsm/tests/job_bench.hpp"
+#include "ipc/error.hpp"
 #include "ipc/spawn.hpp"
 
 extern char** environ;
@@ -33,11 +34,15 @@ std::vector<std::string> with(const std::vector<std::string>& changed) {
   return all;
 }
 
-void drain(ipc::Fd& fd, std::string& to) {
+// A file, not a pipe: nobody has to read it while the program runs.
+ipc::Fd make_file() { return ipc::Fd(ipc::check(::memfd_create("said", MFD_CLOEXEC), "memfd_create")); }
+
+void read_on(const ipc::Fd& file, std::string& to) {
   char buffer[4096];
   ssize_t got = 0;
-  while (fd && (got = ::read(fd.get(), buffer, sizeof buffer)) > 0) to.append(buffer, static_cast<std::size_t>(got));
-  if (got == 0) fd.reset();
+  while ((got = ::pread(file.get(), buffer, sizeof buffer, static_cast<off_t>(to.size()))) > 0) {
+    to.append(buffer, static_cast<std::size_t>(got));
+  }
 }
 
 }  // namespace
@@ -46,19 +51,16 @@ std::string program_path(const std::string& name) {
   return fs::path(launch::testing::dsmexec_path()).replace_filename(name).string();
 }
 
-Program::Program(const std::vector<std::string>& arguments, const std::vector<std::string>& environment) {
-  ipc::Pipe out = ipc::make_pipe(), err = ipc::make_pipe();
+Program::Program(const std::vector<std::string>& arguments, const std::vector<std::string>& environment, int err)
+    : out_(make_file()), err_(make_file()) {
   const ipc::Fd nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   ipc::SpawnOptions options;
   options.arguments = arguments;
   options.environment = with(environment);
   options.standard_input = nothing.get();
-  options.standard_output = out.write.get();
-  options.standard_error = err.write.get();
+  options.standard_output = out_.get();
+  options.standard_error = err < 0 ? err_.get() : err;
   pid_ = ipc::spawn(options);
-  out_ = std::move(out.read);
-  err_ = std::move(err.read);
-  for (const auto* fd : {&out_, &err_}) ::fcntl(fd->get(), F_SETFL, O_NONBLOCK);
 }
 
 Program::~Program() {
@@ -73,8 +75,8 @@ void Program::kill(int signo) const {
 
 bool Program::ended() {
   if (!ended_ && ::waitpid(pid_, &result_.status, WNOHANG) == pid_) ended_ = true;
-  drain(out_, result_.out);  // after that: all that it said before its end
-  drain(err_, result_.err);
+  read_on(out_, result_.out);  // after that: all that it said before its end
+  read_on(err_, result_.err);
   return ended_;
 }
 
@@ -87,8 +89,8 @@ bool Program::shows(const std::string& text) {
   return seen();
 }
 
-Ended Program::wait() {
-  if (!wait_until([this] { return ended(); })) {
+Ended Program::wait(std::chrono::seconds limit) {
+  if (!wait_until([this] { return ended(); }, limit)) {
     ADD_FAILURE() << "it did not end\n" << result_.out << result_.err;
     kill(SIGKILL);
     wait_until([this] { return ended(); });

@@ -16,15 +16,16 @@ using launch::testing::Ended;
 
 class Program {
  public:
-  // `environment`: "NAME=value", in place of what these names have here.
-  Program(const std::vector<std::string>& arguments, const std::vector<std::string>& environment);
+  // `environment`: "NAME=value", in place of what these names have here. `err`: its stderr, instead of what is read here.
+  Program(const std::vector<std::string>& arguments, const std::vector<std::string>& environment, int err = -1);
   Program(const Program&) = delete;
   ~Program();
 
   [[nodiscard]] pid_t pid() const { return pid_; }
   bool ended();                         // takes in what it has said, waits for nothing
   bool shows(const std::string& text);  // waits for it; fails the test when it does not come
-  Ended wait();                         // kills it, and fails the test, if it takes too long
+  // Kills it, and fails the test, if it takes longer.
+  Ended wait(std::chrono::seconds limit = launch::testing::patience);
   [[nodiscard]] const std::string& err() const { return result_.err; }
   void kill(int signo) const;
 

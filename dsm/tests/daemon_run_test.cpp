@@ -1,8 +1,11 @@
 // dsmd from the outside: real members on loopback, started by hand; killed in each phase; refused in one line.
 //
 // The number of repetitions is the environment's DSM_TEST_RUNS.
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <fstream>
 #include <random>
@@ -21,9 +24,9 @@ using launch::testing::runs;
 using launch::testing::text;
 using launch::testing::wait_until;
 
-void expect_all_well(const Programs& members) {
+void expect_all_well(const Programs& members, std::chrono::seconds limit = launch::testing::patience) {
   for (const auto& one : members) {
-    const Ended end = one->wait();
+    const Ended end = one->wait(limit);
     EXPECT_EQ(end.code(), 0) << text(end);
     EXPECT_EQ(end.err, "") << text(end);
   }
@@ -124,8 +127,32 @@ TEST(Daemon, TenSessionsAtOnce) {
 
 TEST(Daemon, BarriersAndSemaphoresDoNotHang) {
   Dsmd dsmd;
-  expect_all_well(dsmd.start_all(member("barriers", runs(2) * 1000), "barriers", 3));
-  expect_all_well(dsmd.start_all(member("semaphores", runs(2) * 1000 / 2), "semaphores", 2));
+  const std::chrono::seconds limit{60 + 3 * runs(2)};
+  expect_all_well(dsmd.start_all(member("barriers", runs(2) * 1000), "barriers", 3), limit);
+  expect_all_well(dsmd.start_all(member("semaphores", runs(2) * 1000 / 2), "semaphores", 2), limit);
+}
+
+TEST(Daemon, ServesThoughNobodyReadsWhatItSays) {
+  ipc::Pipe lines = ipc::make_pipe();
+  ASSERT_NE(::fcntl(lines.write.get(), F_SETPIPE_SZ, 4096), -1);
+  const std::string key = ::testing::TempDir() + "dsm-unread-" + std::to_string(::getpid());
+  Program dsmd({program_path("dsmd"), "--port", "0", "--key", key, "-v"}, {}, lines.write.get());
+  std::string first(1024, ' ');
+  first.resize(static_cast<std::size_t>(std::max<ssize_t>(::read(lines.read.get(), first.data(), first.size()), 0)));
+  const std::string before = "listens at ";
+  const std::size_t at = first.find(before) + before.size();
+  for (int i = 0; i < 20; ++i) {  // some 500 bytes each
+    Programs members;
+    for (int rank = 0; rank < 2; ++rank) {
+      const std::string session = "DSM_SESSION=" + first.substr(at, first.find(';') - at) + "/s:2";
+      members.push_back(std::make_unique<Program>(std::vector<std::string>{program_path("hello")},
+                                                  std::vector<std::string>{session, "DSM_KEY_FILE=" + key}));
+    }
+    expect_all_well(members);
+  }
+  dsmd.kill(SIGTERM);
+  EXPECT_EQ(dsmd.wait().code(), 0);
+  EXPECT_EQ(::unlink(key.c_str()), 0);
 }
 
 TEST(DaemonOnce, ServesOneSessionAndEndsWithIt) {
