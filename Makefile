@@ -115,10 +115,11 @@ LIBDSM := $(filter node core pager net telemetry ipc01 ipc02 ipc03 ipc04 ipc06,$
 LIBDSM_OBJECTS := $(foreach l,$(LIBDSM),$(OBJECTS.$(l)))
 LIBDSM_FILES := $(if $(filter node,$(LIBDSM)),$(LIB)/libdsm.a $(LIB)/libdsm.so $(BIN)/dsmc++)
 
-.PHONY: all labs dsm viewer lab
+.PHONY: all labs dsm server viewer lab
 all: $(addprefix $(BIN)/,$(PROGRAMS)) $(LIBDSM_FILES) ## everything into build/bin and build/lib (the default)
 labs: $(call made_in,labs/%) ## the labs, with their tests (needs g++, Boost and GoogleTest only)
 dsm: $(call all_but_tests,$(call made_in,dsm/%)) $(LIBDSM_FILES) ## libdsm, dsmexec and the examples
+server: $(BIN)/dsmd ## dsmd, to whose sessions programs come that were started by hand
 viewer: $(call all_but_tests,$(call made_in,viewer)) ## dsmtop
 lab: $(call made_in,labs/$(LAB)-%) ## one lab, with its tests: make lab LAB=04
 	$(if $(call made_in,labs/$(LAB)-%),@:,@echo "make lab: there is no lab '$(LAB)'; say LAB=NN, one of: $(patsubst labs/%,%,$(filter labs/0%,$(FOLDERS)))" >&2; exit 2)
