@@ -50,8 +50,9 @@ Options parse_options(int argc, const char* const* argv) {
     std::ostringstream text;
     text
         << "Usage: dsmtop [options] [JOB]\n"
-           "Shows a running job: its ranks, and who owns which page. JOB is a name from --list, the process id of its\n"
-           "dsmexec, or a program's name; without it, your newest job, or the first that starts.\n\n"
+           "Shows a running job, or a session of dsmd's: its ranks, and who owns which page. JOB is a name from --list, the\n"
+           "process id of its dsmexec, or the name of its program or session; without it, your newest job, or the first\n"
+           "that starts.\n\n"
         << shown << "\nKeys: q quit, ? help, Space pause, arrows move the cursor.\n";
     out.help = text.str();
     out.what = Options::What::help;

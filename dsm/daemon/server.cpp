@@ -10,6 +10,7 @@
 
 #include "dsm/launch/orphan_segments.hpp"
 #include "dsm/launch/status.hpp"
+#include "dsm/net/address.hpp"
 #include "ipc/error.hpp"
 
 namespace dsm::daemon {
@@ -43,12 +44,16 @@ Server::Server(const Options& options, const net::JobKey& key)
       once_(options.members != 0),
       signals_(take_signals()),
       door_(key, door(options, [this](const std::string& line) { log(line); })),
-      sessions_({.region = options,
-                 .limits = {.gather = options.gather},
-                 .only = options.members,
-                 .nonce = [] { return net::random_key(); },
-                 .say = [this](const std::string& line) { say(line); },
-                 .log = [this](const std::string& line) { log(line); }}) {}
+      sessions_(
+          {.region = options,
+           .limits = {.gather = options.gather},
+           .only = options.members,
+           .nonce = [] { return net::random_key(); },
+           .say = [this](const std::string& line) { say(line); },
+           .log = [this](const std::string& line) { log(line); },
+           .started = [this](const Session& session) { open_window(session); },
+           .telemetry = [this](const Session& session, GuestId guest, int segment) { watch(session, guest, segment); },
+           .over = [this](const Session& session) { windows_.erase(&session); }}) {}
 
 // Whoever reads this may be slow, or have stopped: that must not stop the sessions. What poll(2) calls ready takes a line
 // (PIPE_BUF bytes at least) without blocking.
@@ -80,6 +85,9 @@ int Server::timeout_ms(Time now) const {
   for (const auto& [id, guest] : guests_) {
     if (!guest.entered || guest.dismissed) until = std::min(until, guest.until);
   }
+  for (const auto& [session, window] : windows_) {
+    if (window.watched()) until = std::min(until, now + milliseconds(1'000));
+  }
   if (until == Time::max()) return -1;
   return static_cast<int>(std::clamp<std::int64_t>(std::chrono::ceil<milliseconds>(until - now).count(), 0, 60'000));
 }
@@ -89,6 +97,7 @@ int Server::timeout_ms(Time now) const {
 void Server::turn() {
   std::vector<pollfd> set{{signals_.fd(), POLLIN, 0}};
   for (const auto& [id, guest] : guests_) set.push_back({guest.channel.fd(), POLLIN, 0});
+  for (const auto& [session, window] : windows_) window.add_to(set);
   if (!ending_) door_.add_to(set);
   if (::poll(set.data(), set.size(), timeout_ms(Clock::now())) == -1 && errno != EINTR) ipc::throw_errno("poll");
   const Time now = Clock::now();
@@ -96,6 +105,7 @@ void Server::turn() {
   hear(now);
   sessions_.tick(now);
   carry_out(now);
+  for (auto& [session, window] : windows_) window.serve();
   if (sessions_.take_losses()) launch::remove_orphan_segments();  // of members here that were killed
   if (ending_) return;
   if (signo_ == 0 && !sessions_.served()) return take_in(now);
@@ -111,6 +121,26 @@ void Server::read_signals() {
     signo_ = static_cast<int>(info.ssi_signo);
     sessions_.give_up("dsmd was ended by " + launch::signal_name(signo_));
   }
+}
+
+void Server::open_window(const Session& session) {
+  std::vector<Shown> members;
+  for (int rank = 0; rank < session.members(); ++rank) members.push_back({session.address(rank), session.pid(rank)});
+  try {
+    windows_.try_emplace(&session, session.name(), members);
+  } catch (const std::system_error& error) {
+    say(fmt::format("session '{}' is not shown by dsmtop: {}", session.name(), error.what()));
+  }
+}
+
+// Another machine's segment has a number that may be here, too, and another one's.
+void Server::watch(const Session& session, GuestId guest, int segment) {
+  const auto window = windows_.find(&session);
+  const auto from = guests_.find(guest);
+  if (window == windows_.end() || from == guests_.end()) return;
+  if (net::local_address(from->second.channel.fd()).host != from->second.address) return;
+  const std::string why = window->second.watch(session.rank_of(guest), segment);
+  if (!why.empty()) log(fmt::format("session '{}': a member is shown without figures: {}", session.name(), why));
 }
 
 void Server::take_in(Time now) {

@@ -10,6 +10,7 @@
 
 #include "dsm/daemon/options.hpp"
 #include "dsm/daemon/sessions.hpp"
+#include "dsm/daemon/window.hpp"
 #include "dsm/net/acceptor.hpp"
 #include "ipc/signals.hpp"
 
@@ -43,6 +44,8 @@ class Server {
   static void dismiss(Guest& guest, Time now);
   void take_in(Time now);
   void read_signals();
+  void open_window(const Session& session);
+  void watch(const Session& session, GuestId guest, int segment);
   void say(const std::string& line);
   void log(const std::string& line);
 
@@ -50,7 +53,8 @@ class Server {
   ipc::SignalFd signals_;
   net::Acceptor door_;
   Sessions sessions_;
-  Guests guests_;  // by age
+  Guests guests_;                             // by age
+  std::map<const Session*, Window> windows_;  // of those that have started
   GuestId next_ = 1;
   std::size_t unsaid_ = 0;  // lines, since the last that could be said
   int signo_ = 0;           // that came; 0: none

@@ -72,7 +72,12 @@ class Session {
   [[nodiscard]] std::vector<Command> take_commands();
   [[nodiscard]] Time next_deadline() const;  // when tick() is due; max() if never
   [[nodiscard]] const std::string& name() const { return config_.name; }
+  [[nodiscard]] int rank_of(GuestId guest) const;  // -1: no member, or no more
   [[nodiscard]] bool has(GuestId guest) const { return rank_of(guest) >= 0; }
+  // REQUIRES: started.
+  [[nodiscard]] const std::string& address(int rank) const { return at(rank).address; }
+  [[nodiscard]] std::int64_t pid(int rank) const { return at(rank).pid; }
+  [[nodiscard]] int members() const { return config_.members; }
   [[nodiscard]] bool started() const { return started_; }
   // Its name is another one's to use: the members of this one have all come out of dsm_finalize's barrier, or it failed.
   [[nodiscard]] bool lets_go_of_name() const { return over() || finalize_by_.has_value(); }
@@ -97,7 +102,6 @@ class Session {
     Time due;
   };
 
-  [[nodiscard]] int rank_of(GuestId guest) const;  // -1: no member
   [[nodiscard]] Member& at(int rank) { return *places_[static_cast<std::size_t>(rank)]; }
   [[nodiscard]] const Member& at(int rank) const { return *places_[static_cast<std::size_t>(rank)]; }
   [[nodiscard]] std::string who(int rank) const;  // "rank 1 (10.0.0.7, pid 4711)"

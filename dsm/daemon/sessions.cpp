@@ -71,12 +71,18 @@ void Sessions::joined(GuestId guest, const net::Join& join, Time now) {
   tell(guest, [&](Session& session) {
     const bool before = session.started();
     session.joined(guest, join, now);
-    if (!before && session.started()) config_.say(fmt::format("session '{}' has started", session.name()));
+    if (before || !session.started()) return;
+    config_.say(fmt::format("session '{}' has started", session.name()));
+    if (config_.started) config_.started(session);
   });
 }
 
 void Sessions::reported(GuestId guest, net::Report report, Time now) {
-  tell(guest, [&](Session& session) { session.reported(guest, report, now); });
+  tell(guest, [&](Session& session) {
+    session.reported(guest, report, now);
+    if (report.phase != net::Report::Phase::telemetry || !config_.telemetry) return;
+    config_.telemetry(session, guest, static_cast<int>(report.value));
+  });
 }
 
 void Sessions::misbehaved(GuestId guest, const std::string& how) {
@@ -113,6 +119,7 @@ void Sessions::sweep() {
     if (!session.started()) return true;  // nobody is left of those who had come
     ended_ = session.ended_well() ? Ended::well : Ended::badly;
     losses_ = losses_ || !session.ended_well();
+    if (config_.over) config_.over(session);
     config_.say(session.ended_well() ? fmt::format("session '{}' has ended well", session.name()) : session.why());
     return true;
   });

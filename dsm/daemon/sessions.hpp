@@ -22,6 +22,10 @@ class Sessions {
     std::function<net::SessionNonce()> nonce{};
     std::function<void(const std::string&)> say{};  // what becomes of sessions
     std::function<void(const std::string&)> log{};  // and all else (-v)
+    // For those who watch: a session has started; a member has named its segment; it is over, and will be gone.
+    std::function<void(const Session&)> started{};
+    std::function<void(const Session&, GuestId, int segment)> telemetry{};
+    std::function<void(const Session&)> over{};
   };
   explicit Sessions(Config config) : config_(std::move(config)) {}
 

@@ -1,4 +1,4 @@
-// dsm/telemetry/viewer_port.hpp - dsmexec's side of the window: where dsmtop knocks.
+// dsm/telemetry/viewer_port.hpp - dsmexec's side of the window, and dsmd's: where dsmtop knocks.
 //
 // An abstract Unix socket named dsm/<uid>/<start ms>-<pid>/<program>: no file, and gone with the process. Made for a poll
 // loop, and nothing here ever blocks:
@@ -37,7 +37,7 @@ struct JobName {
   std::uint32_t uid = 0;
   std::int64_t started_ms = 0;  // wall clock, since 1970
   std::int64_t pid = 0;         // of dsmexec
-  std::string program;          // last component of its path, at most 64 bytes, graphic ASCII only
+  std::string program;          // last component of its path, at most 64 bytes, graphic ASCII only; or a session's name
 
   [[nodiscard]] std::string socket() const;  // dsm/<uid>/<start ms>-<pid>/<program>
   [[nodiscard]] std::string job() const;     // <program>-<pid>: what --list shows and dsmtop takes

@@ -155,6 +155,23 @@ TEST(Daemon, ServesThoughNobodyReadsWhatItSays) {
   EXPECT_EQ(::unlink(key.c_str()), 0);
 }
 
+TEST(Daemon, DsmtopListsASessionAndShowsItAsAJob) {
+  Dsmd dsmd;
+  const Programs members = dsmd.start_all(member("spin"), "shown", 2);
+  for (const auto& one : members) ASSERT_TRUE(one->shows("runs"));
+  const std::string job = "shown-" + std::to_string(dsmd.itself().pid());
+  EXPECT_TRUE(has_line(Program({program_path("dsmtop"), "--list"}, {}).wait().out, {job, "shown"}));
+  const Ended end = Program({program_path("dsmtop"), "--once", "--json", job}, {}).wait();
+  EXPECT_EQ(end.code(), 0) << text(end);
+  for (const auto& one : members) {
+    EXPECT_TRUE(has_line(end.out, {"\"host\":\"127.0.0.1\",\"pid\":" + std::to_string(one->pid())})) << text(end);
+  }
+  EXPECT_EQ(count(end.out, "\"state\":\"starting\""), 0u) << text(end);
+  members[0]->kill(SIGKILL);
+  EXPECT_EQ(members[1]->wait().code(), 125);
+  EXPECT_FALSE(has_line(Program({program_path("dsmtop"), "--list"}, {}).wait().out, {job}));
+}
+
 TEST(DaemonOnce, ServesOneSessionAndEndsWithIt) {
   Dsmd dsmd({"--once", "--nproc", "3"});
   expect_all_well(dsmd.start_all({program_path("hello")}, "once", 3));

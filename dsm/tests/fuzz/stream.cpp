@@ -41,13 +41,27 @@ bool is_text(const std::string& text, std::size_t most) { return !text.empty() &
 
 bool is_page_size(std::uint32_t size) { return std::has_single_bit(size) && size <= 1u << 30; }
 
+void check_range(const net::Platform& platform) {
+  check(is_text(platform.architecture, 255) && is_text(platform.byte_order, 255) && is_page_size(platform.page_size),
+        "a platform is out of range");
+  static const net::Platform here = net::Platform::here();
+  check(difference(here, platform).empty() == (here == platform), "platforms differ without a word");
+}
+
 void check_range(const net::Join& join) {
   check(join.rank >= 0 && join.pid > 0 && join.mesh_port > 0, "a join's number is out of range");
-  check(is_text(join.platform.architecture, 255) && is_text(join.platform.byte_order, 255) &&
-            is_page_size(join.platform.page_size),
-        "a join's platform is out of range");
-  static const net::Platform here = net::Platform::here();
-  check(difference(here, join.platform).empty() == (here == join.platform), "platforms differ without a word");
+  check_range(join.platform);
+}
+
+void check_range(const net::Enter& enter) {
+  check(net::is_session_name(enter.session), "a session's name is none");
+  check(enter.members > 0 && enter.pid > 0 && enter.cores > 0, "an enter's number is out of range");
+  check_range(enter.platform);
+}
+
+void check_range(const net::Place& place) {
+  check(place.rank >= 0 && place.rank < static_cast<int>(core::max_ranks) && place.patience_s > 0,
+        "a place's number is out of range");
 }
 
 void check_range(const net::Welcome& welcome) {
