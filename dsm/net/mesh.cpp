@@ -14,6 +14,7 @@
 #include <thread>
 
 #include "dsm/net/address.hpp"
+#include "dsm/net/mesh_joining.hpp"
 #include "ipc/error.hpp"
 
 // Why building the mesh cannot deadlock: every rank has two threads meanwhile. The gatherer waits only in poll(2), for
@@ -28,43 +29,19 @@
 namespace dsm::net {
 namespace {
 
-constexpr std::size_t queue_size = 2048;  // frames on a lane: more than a home queues requests (core::Config::requests)
-                                          // and a rank has waiters (core::max_waiters) together
 // For one handshake. A rank that has the key may be slow: many of them may share a processor. Somebody who sits in a
 // debugger gives the ranks more patience, and strangers none.
 constexpr std::chrono::milliseconds handshake_patience{60'000};
-
-// dsmd says who was lost, once it has made sure; it takes some seconds where only one connection has ended.
-constexpr std::chrono::milliseconds verdict_patience{10'000};
-
-struct Job {
-  Credentials credentials;
-  int rank;  // -1: not known yet
-  std::chrono::milliseconds patience;
-  Deadline deadline;
-  std::string session{};  // empty: a job of dsmexec's
-};
 
 std::string duration(std::chrono::milliseconds time) {
   return time.count() % 1000 == 0 ? std::to_string(time.count() / 1000) + " s" : std::to_string(time.count()) + " ms";
 }
 
-std::string me(const Job& job) {
-  const std::string session = "session '" + job.session + "': ";
-  if (job.rank < 0) return session;
-  return (job.session.empty() ? "" : session) + "rank " + std::to_string(job.rank) + ": ";
-}
-
-[[noreturn]] void throw_late(const Job& job, const std::string& what, const char* phase) {
-  throw std::system_error(ETIMEDOUT, std::generic_category(),
-                          me(job) + what + " within " + duration(job.patience) + " (" + phase + ")");
-}
-
 // connect() with a message that says who, to whom, and when in the life of the job.
-Channel reach(const Job& job, const std::string& whom, const Peer& at, const char* phase, std::size_t max_body) {
+Channel reach(const Joining& job, const std::string& whom, const Peer& at, const char* phase, std::size_t max_body) {
   const std::string where = " to " + whom + " at " + Address{at.address, at.port}.text();
   try {
-    return connect(at.address, at.port, job.credentials, job.deadline, max_body, queue_size);
+    return connect(at.address, at.port, job.credentials, job.deadline, max_body, lane_queue);
   } catch (const std::system_error& error) {
     if (error.code() == std::errc::timed_out) throw_late(job, "no connection" + where, phase);
     throw std::system_error(error.code(), me(job) + "no connection" + where + " (" + phase + ")");
@@ -76,7 +53,7 @@ Channel reach(const Job& job, const std::string& whom, const Peer& at, const cha
 // ---- rendezvous ----
 
 // The door is kept meanwhile: strangers may be many, and others may have their Welcome already.
-Welcome await_welcome(const Job& job, Channel& coordinator, Acceptor& acceptor) {
+Welcome await_welcome(const Joining& job, Channel& coordinator, Acceptor& acceptor) {
   constexpr const char* phase = "rendezvous";
   const std::string it = job.session.empty() ? "the coordinator" : "dsmd";
   const auto fail = [&](const std::string& why) { throw std::runtime_error(me(job) + why + " (" + phase + ")"); };
@@ -106,29 +83,6 @@ Welcome await_welcome(const Job& job, Channel& coordinator, Acceptor& acceptor) 
   }
 }
 
-// ---- sessions ----
-
-// Throws if dsmd has ended the session, or has gone itself.
-void hear_verdict(const Job& job, Channel& coordinator) {
-  FrameHeader header;
-  const std::uint8_t* body = nullptr;
-  const Io io = coordinator.receive(header, body, Ahead::no);
-  if (io == Io::again) return;
-  if (io != Io::done) throw SessionOver(job.rank, "dsmd has ended, or cannot be reached any more");
-  const std::string_view line = read_verdict(header, body);
-  throw SessionOver(job.rank, line.empty() ? "dsmd sent what no dsmd of this version sends" : std::string(line));
-}
-
-// A member is lost, as far as this one can see. Returns if dsmd does not say anything about it in time.
-void await_verdict(const Job& job, Channel& coordinator) {
-  const Deadline deadline = std::chrono::steady_clock::now() + verdict_patience;
-  for (int left_ms = milliseconds_until(deadline); left_ms != 0; left_ms = milliseconds_until(deadline)) {
-    hear_verdict(job, coordinator);
-    pollfd one{coordinator.fd(), POLLIN, 0};
-    if (::poll(&one, 1, left_ms) < 0 && errno != EINTR) ipc::throw_errno("poll");
-  }
-}
-
 // ---- mesh ----
 
 // Names who is called, too: the handshake proves only that somebody of this job answers. Where addresses are the same
@@ -146,7 +100,7 @@ FrameHeader lane_hello(int rank, int to, std::uint32_t lane) {
 class Gatherer {
  public:
   // `daemon`: to be listened to meanwhile, for it may end the session; null in a job.
-  Gatherer(const Job& job, Acceptor& acceptor, std::uint32_t lanes, std::vector<Link>& links, Channel* daemon)
+  Gatherer(const Joining& job, Acceptor& acceptor, std::uint32_t lanes, std::vector<Link>& links, Channel* daemon)
       : job_(job),
         acceptor_(acceptor),
         links_(links),
@@ -229,7 +183,7 @@ class Gatherer {
     return lane <= link.answers.size() ? &link.answers[lane - 1] : nullptr;
   }
 
-  const Job& job_;
+  const Joining& job_;
   Acceptor& acceptor_;
   std::vector<Link>& links_;
   Channel* const daemon_;
@@ -260,7 +214,7 @@ std::jthread start(Gatherer& gatherer) {
   return std::jthread([&gatherer](const std::stop_token& stop) { gatherer.run(stop); });
 }
 
-void open_lanes(const Job& job, Mesh& mesh, int to) {
+void open_lanes(const Joining& job, Mesh& mesh, int to) {
   const Peer& peer = mesh.welcome.peers[static_cast<std::size_t>(to)];
   Link& link = mesh.links[static_cast<std::size_t>(to)];
   for (std::uint32_t lane = to < job.rank ? 0 : 1; lane <= mesh.welcome.lanes; ++lane) {
@@ -286,7 +240,19 @@ void report_lost(Mesh& mesh, int rank) {
   static_cast<void>(report(*mesh.coordinator, {Report::Phase::lost_peer, rank}));
 }
 
-void build(const Job& job, Acceptor& acceptor, Mesh& mesh) {
+}  // namespace
+
+std::string me(const Joining& job) {
+  const std::string session = job.session.empty() ? "" : "session '" + job.session + "': ";
+  return job.rank < 0 ? session : session + "rank " + std::to_string(job.rank) + ": ";
+}
+
+void throw_late(const Joining& job, const std::string& what, const char* phase) {
+  throw std::system_error(ETIMEDOUT, std::generic_category(),
+                          me(job) + what + " within " + duration(job.patience) + " (" + phase + ")");
+}
+
+void build(const Joining& job, Acceptor& acceptor, Mesh& mesh) {
   const int ranks = static_cast<int>(mesh.welcome.peers.size());
   lay_out(mesh);
   Channel* const daemon = job.session.empty() ? nullptr : mesh.coordinator.get();
@@ -320,77 +286,25 @@ void build(const Job& job, Acceptor& acceptor, Mesh& mesh) {
   }
 }
 
-Acceptor::Options door(const Job& job, Channel& coordinator, std::function<void(const std::string&)> log) {
+Acceptor::Options door(const Joining& job, Channel& coordinator, std::function<void(const std::string&)> log) {
   Acceptor::Options options;
   options.address = local_address(coordinator.fd()).host;
   options.patience = std::min(job.patience, handshake_patience);
-  options.queue = queue_size;
+  options.queue = lane_queue;
   options.log = std::move(log);
   return options;
 }
 
-// From Join to Welcome. The door is open before: whoever learns of its port can connect to it.
-void meet(const Job& job, Acceptor& acceptor, Mesh& mesh) {
+void meet(const Joining& job, Acceptor& acceptor, Mesh& mesh) {
   if (send(*mesh.coordinator, Join{job.rank, ::getpid(), acceptor.port(), Platform::here()}) != Io::done)
     throw std::runtime_error(me(job) + "the coordinator has closed the connection (rendezvous)");
   mesh.welcome = await_welcome(job, *mesh.coordinator, acceptor);
   acceptor.set_max_body(mesh.welcome.page_size);
 }
 
-// ---- dsmd ----
-
-// What dsmd says next: whichever of both it is.
-ControlMessage await_answer(const Job& job, Channel& daemon) {
-  constexpr const char* phase = "session";
-  for (;;) {
-    FrameHeader header;
-    const std::uint8_t* body = nullptr;
-    const Io io = daemon.receive(header, body, Ahead::no);
-    if (io == Io::closed) throw std::runtime_error(me(job) + "dsmd has closed the connection");
-    if (io == Io::broken) throw std::runtime_error(me(job) + "dsmd sent a malformed frame");
-    if (io == Io::done) {
-      std::string why;
-      auto message = read_control(header, body, &why);
-      if (!message) throw std::runtime_error(me(job) + "dsmd's answer: " + why);
-      return *std::move(message);
-    }
-    const int left_ms = milliseconds_until(job.deadline);
-    if (left_ms == 0) throw_late(job, "no answer from dsmd", phase);
-    pollfd one{daemon.fd(), POLLIN, 0};
-    if (::poll(&one, 1, left_ms) < 0 && errno != EINTR) ipc::throw_errno("poll");
-  }
-}
-
-std::unique_ptr<Channel> reach_daemon(const Job& job, const SessionAddress& where) {
-  const std::string at = "dsmd at " + where.daemon();
-  try {
-    return std::make_unique<Channel>(
-        connect(where.host, where.port, job.credentials, job.deadline, max_control_body, queue_size));
-  } catch (const std::system_error& error) {
-    throw std::system_error(error.code(), me(job) + "no connection to " + at + " (is it running?)");
-  } catch (const std::runtime_error& error) {
-    throw std::runtime_error(me(job) + at + " does not let this program in: " + error.what() +
-                             " (do both have the same key file, and the same version?)");
-  }
-}
-
-int own_cores() { return std::max(1, static_cast<int>(std::thread::hardware_concurrency())); }
-
-Place ask_for_place(const Job& job, Channel& daemon, int members) {
-  if (send(daemon, Enter{job.session, members, ::getpid(), own_cores(), Platform::here()}) != Io::done)
-    throw std::runtime_error(me(job) + "dsmd has closed the connection");
-  const ControlMessage answer = await_answer(job, daemon);
-  if (const auto* refusal = std::get_if<Refusal>(&answer)) throw std::runtime_error(me(job) + refusal->why);
-  const auto* const place = std::get_if<Place>(&answer);
-  if (place == nullptr) throw std::runtime_error(me(job) + "dsmd's answer is neither place nor refusal");
-  return *place;
-}
-
-}  // namespace
-
 Mesh join(const Credentials& credentials, int rank, const std::string& coordinator_host, std::uint16_t coordinator_port,
           std::chrono::milliseconds patience, PortRange ports, std::function<void(const std::string&)> log) {
-  const Job job{credentials, rank, patience, std::chrono::steady_clock::now() + patience};
+  const Joining job{credentials, rank, patience, std::chrono::steady_clock::now() + patience};
   Mesh mesh;
   mesh.rank = rank;
   mesh.coordinator = std::make_unique<Channel>(
@@ -399,24 +313,6 @@ Mesh join(const Credentials& credentials, int rank, const std::string& coordinat
   options.ports = ports;
   Acceptor acceptor(credentials, std::move(options));
   meet(job, acceptor, mesh);
-  build(job, acceptor, mesh);
-  return mesh;
-}
-
-Mesh join_session(const JobKey& daemon_key, const SessionAddress& where, std::chrono::milliseconds patience) {
-  const auto soon = [patience] { return std::chrono::steady_clock::now() + patience; };
-  Job job{daemon_key, -1, patience, soon(), where.session};
-  Mesh mesh;
-  mesh.session = where.session;
-  mesh.coordinator = reach_daemon(job, where);
-  const Place place = ask_for_place(job, *mesh.coordinator, where.members);
-  mesh.rank = job.rank = place.rank;
-  job.credentials = session_key(daemon_key, where.session, place.nonce);
-  Acceptor acceptor(job.credentials, door(job, *mesh.coordinator, {}));
-  // dsmd gives up first, and says who is missing.
-  job.deadline = soon() + std::chrono::seconds(place.patience_s);
-  meet(job, acceptor, mesh);
-  job.deadline = soon();
   build(job, acceptor, mesh);
   return mesh;
 }
