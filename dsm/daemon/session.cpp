@@ -204,10 +204,9 @@ void Session::fail(const std::string& what) {
 }
 
 void Session::give_up(const std::string& why) {
-  if (started_) {
-    if (!over()) fail(why);
-    return;
-  }
+  if (over()) return;
+  if (started_) return fail(why);
+  why_ = title() + " is over: " + why;
   for (auto& place : places_) {
     if (place) commands_.push_back({place->guest, net::Refusal{why}});
     place.reset();
@@ -224,10 +223,8 @@ void Session::tick(Time now) {
   const auto due = std::find_if(suspicions_.begin(), suspicions_.end(), [now](const auto& s) { return now >= s.due; });
   if (due != suspicions_.end()) return blame(*due);
   if (past(gather_by_) && count() > 0) {
-    const std::string late = fmt::format("only {} of its {} members have come within {}; start all of them anew",
-                                         count(), config_.members, seconds(config_.limits.gather));
-    log("given up: " + late);
-    give_up(late);
+    give_up(fmt::format("only {} of its {} members have come within {}; start all of them anew", count(),
+                        config_.members, seconds(config_.limits.gather)));
   } else if (past(mesh_by_)) {
     const int late = first_that(&Member::running);
     mesh_by_.reset();

@@ -81,9 +81,10 @@ class Session {
   [[nodiscard]] bool started() const { return started_; }
   // Its name is another one's to use: the members of this one have all come out of dsm_finalize's barrier, or it failed.
   [[nodiscard]] bool lets_go_of_name() const { return over() || finalize_by_.has_value(); }
-  [[nodiscard]] bool over() const;                               // nobody is left in it
-  [[nodiscard]] bool ended_well() const;                         // all members have finalized
-  [[nodiscard]] const std::string& why() const { return why_; }  // it has failed: one line; else empty
+  [[nodiscard]] bool over() const;        // nobody is left in it
+  [[nodiscard]] bool ended_well() const;  // all members have finalized
+  // It has failed, or was given up: one line; else empty.
+  [[nodiscard]] const std::string& why() const { return why_; }
 
  private:
   struct Member {

@@ -116,11 +116,12 @@ void Sessions::look(Session& session) {
 void Sessions::sweep() {
   sessions_.remove_if([this](const Session& session) {
     if (!session.over()) return false;
-    if (!session.started()) return true;  // nobody is left of those who had come
-    ended_ = session.ended_well() ? Ended::well : Ended::badly;
-    losses_ = losses_ || !session.ended_well();
+    const bool well = session.ended_well();
+    if (!well && session.why().empty()) return true;  // it had not begun, and nobody is left of those who had come
+    ended_ = well ? Ended::well : Ended::badly;
+    losses_ = losses_ || (!well && session.started());
+    config_.say(well ? fmt::format("session '{}' has ended well", session.name()) : session.why());
     if (config_.over) config_.over(session);
-    config_.say(session.ended_well() ? fmt::format("session '{}' has ended well", session.name()) : session.why());
     return true;
   });
 }

@@ -242,6 +242,8 @@ TEST(Sessions, ASessionThatIsNotCompleteInTimeIsGivenUp) {
   for (const GuestId guest : {1, 2}) {
     EXPECT_EQ(s.refusal(guest), "only 2 of its 3 members have come within 600 s; start all of them anew");
   }
+  EXPECT_EQ(s.said.back(),
+            "session 'pi' is over: only 2 of its 3 members have come within 600 s; start all of them anew");
   EXPECT_EQ(s.sessions.count(), 0u);
 }
 
@@ -398,6 +400,7 @@ TEST(Sessions, TheEndOfDsmdIsToldToAll) {
   s.sessions.give_up("dsmd was ended by SIGTERM");
   EXPECT_EQ(s.refusal(1), "dsmd was ended by SIGTERM");
   for (const GuestId guest : {2, 3}) EXPECT_EQ(s.verdict(guest), "session 'runs' is over: dsmd was ended by SIGTERM");
+  EXPECT_EQ(s.said.back(), "session 'runs' is over: dsmd was ended by SIGTERM");
   EXPECT_EQ(s.sessions.count(), 0u);
 }
 
@@ -434,6 +437,15 @@ TEST(Once, ServesOneSessionOfSoManyMembers) {
   EXPECT_TRUE(s.sessions.served_well());
   s.enters(6, "pi", 2);
   expect_part(s.refusal(6), "this dsmd serves one session only (--once)");
+}
+
+TEST(Once, ASessionThatIsGivenUpIsServedBadly) {
+  Scene s(2);
+  s.enters(1, "pi", 2);
+  s.joins(1, 0);
+  s.after(600s);
+  EXPECT_TRUE(s.sessions.served());
+  EXPECT_FALSE(s.sessions.served_well());
 }
 
 TEST(Once, ASessionThatFailsIsServedBadly) {

@@ -85,6 +85,7 @@ char* no_job(const char* why, int error) {
 
 // In a forked child there is no region, no service thread and no job: every call fails as before dsm_init.
 void forget_in_child() {
+  if (job != nullptr) job->node->close_in_child();
   job = nullptr;
   DSM_NODE_ID = 0;
   DSM_NODE_NUM = 1;

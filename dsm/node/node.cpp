@@ -3,6 +3,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
+#include <unistd.h>
 
 #include <cstdio>
 #include <cstdlib>
@@ -120,6 +121,16 @@ void Node::finalize() {
   ipc::check(::write(stop_.get(), &one, sizeof one), "write to an eventfd");
   service_.join();
   publisher_.set_state(telemetry::RankState::finalized);
+}
+
+void Node::close_in_child() noexcept {
+  if (mesh_.coordinator != nullptr) ::close(mesh_.coordinator->fd());
+  for (const net::Link& link : mesh_.links) {
+    for (const auto& channel : link.calls) ::close(channel->fd());
+  }
+  for (const auto& port : ports_) {
+    if (port != nullptr) ::close(port->channel->fd());
+  }
 }
 
 }  // namespace dsm::node

@@ -111,6 +111,10 @@ class Node final : public pager::FaultSink {
   // Tells the coordinator; async-signal-safe.
   void tell(net::Report report) noexcept;
 
+  // In a forked child, which has no part in the job: closes its copies of the connections. Else they would stay open when
+  // the parent ends, and nobody would see that it has.
+  void close_in_child() noexcept;
+
  private:
   static constexpr std::size_t max_lanes = 8;
   static constexpr std::uint32_t timer_mark = 0xffff'ffff;  // in the poll set, where others have their port's index

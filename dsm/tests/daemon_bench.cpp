@@ -19,6 +19,9 @@ namespace dsm::daemon::testing {
 namespace {
 
 namespace fs = std::filesystem;
+using launch::testing::count;
+using launch::testing::has_line;
+using launch::testing::text;
 using launch::testing::wait_until;
 
 std::string name_of(const std::string& variable) { return variable.substr(0, variable.find('=') + 1); }
@@ -147,5 +150,26 @@ std::size_t Dsmd::descriptors() const {
 std::vector<std::string> member(const std::string& mode, int count) {
   return {launch::testing::own_path(), "--member", mode, std::to_string(count)};
 }
+
+void expect_all_well(const Programs& members, std::chrono::seconds limit) {
+  for (const auto& one : members) {
+    const Ended end = one->wait(limit);
+    EXPECT_EQ(end.code(), 0) << text(end);
+    EXPECT_EQ(end.err, "") << text(end);
+  }
+}
+
+void expect_one_line(const Ended& end, int code, const std::vector<std::string>& parts) {
+  EXPECT_EQ(end.code(), code) << text(end);
+  EXPECT_EQ(count(end.err, "\n"), 1u) << text(end);
+  EXPECT_TRUE(has_line(end.err, parts)) << text(end);
+}
+
+void expect_unharmed(Dsmd& dsmd) {
+  ASSERT_FALSE(dsmd.itself().ended()) << dsmd.itself().err();
+  expect_all_well(dsmd.start_all({program_path("hello")}, "unharmed", 2));
+}
+
+std::string named(const Program& member) { return "(127.0.0.1, pid " + std::to_string(member.pid()) + ")"; }
 
 }  // namespace dsm::daemon::testing

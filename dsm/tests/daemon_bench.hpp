@@ -66,6 +66,14 @@ class Dsmd {
   std::uint16_t port_ = 0;
 };
 
+// They all end with 0, and have nothing to complain of.
+void expect_all_well(const Programs& members, std::chrono::seconds limit = launch::testing::patience);
+// One line on stderr, with all these parts.
+void expect_one_line(const Ended& end, int code, const std::vector<std::string>& parts);
+// It lives, and serves.
+void expect_unharmed(Dsmd& dsmd);
+std::string named(const Program& member);  // as dsmd does: "(127.0.0.1, pid 4711)"
+
 std::string program_path(const std::string& name);  // in build/bin
 // What `daemon_run_test --member MODE` does: daemon_member.cpp.
 int member_main(const std::vector<std::string>& arguments);

@@ -67,6 +67,18 @@ int barrier_without(char*, int count) {
   return dsm_barrier();
 }
 
+// Has a child that lives on, with all that it has inherited, but not for ever.
+int fork_and_wait(char*, int) {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::alarm(60);
+    wait_for_ever();
+  }
+  std::printf("child %d\n", static_cast<int>(child));
+  say("runs");
+  wait_for_ever();
+}
+
 // It looks at shared memory, and computes for ever.
 int spin(char* base, int) {
   say("runs");
@@ -93,6 +105,7 @@ int as_library(const std::string& mode, int count) {
                                                             {"work", work},
                                                             {"barrier-without", barrier_without},
                                                             {"spin", spin},
+                                                            {"fork", fork_and_wait},
                                                             {"finalize-without", finalize_without},
                                                             {"leave", leave_without_finalize}};
   char* const base = dsm_init(0, nullptr);

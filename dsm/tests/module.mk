@@ -7,8 +7,8 @@ $(eval $(call test,uffd_run_test,dsm/tests/uffd_run_test.cpp,testbench ipc04,,ds
 $(eval $(call test,examples_test,dsm/tests/examples_test.cpp,testbench ipc04,,dsmexec dsm_stress hello $(examples_computing)))
 
 # Sessions of dsmd's; the test plays members itself, too.
-daemon_run_tests := $(patsubst %,dsm/tests/%.cpp,daemon_bench daemon_member daemon_run_test)
-$(eval $(call test,daemon_run_test,$(daemon_run_tests),testbench node core pager net telemetry ipc06 ipc04 ipc03 ipc02 ipc01,-lsodium,dsmd dsmtop hello pingpong pi sor))
+daemon_run_tests := $(patsubst %,dsm/tests/%.cpp,daemon_bench daemon_member daemon_run_test daemon_refuse_test)
+$(eval $(call test,daemon_run_test,$(daemon_run_tests),testbench node core pager net telemetry ipc06 ipc04 ipc03 ipc02 ipc01,-lsodium,dsmd dsmexec dsmtop hello pingpong pi sor))
 
 # Litmus tests, and the same program over a core with a bug in it (dsm/core/mutants), which must be found.
 litmus := dsm/tests/litmus.cpp dsm/tests/litmus_shapes.cpp
