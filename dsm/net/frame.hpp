@@ -19,6 +19,7 @@ enum class FrameKind : std::uint8_t {
   bye = 4,         // this rank has finalized: end of file is normal from now on; no body
   control = 5,     // rank <-> coordinator, agent <-> dsmexec: body is JSON (rendezvous.hpp, launch/control.hpp)
   bytes = 6,       // agent -> dsmexec: body is raw output or a telemetry sample; `a`, `b` say of what
+  sysv = 7,        // an agent of System V IPC <-> dsmd: body is one sysv::Frame (dsm/sysv/wire.hpp)
 };
 
 struct FrameHeader {
