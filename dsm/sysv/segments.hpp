@@ -7,10 +7,8 @@
 #include <cstdint>
 #include <functional>
 #include <map>
-#include <optional>
-#include <utility>
-#include <vector>
 
+#include "dsm/sysv/ids.hpp"
 #include "dsm/sysv/types.hpp"
 
 namespace dsm::sysv {
@@ -60,14 +58,20 @@ class Segments {
   [[nodiscard]] const SegmentStat* find(std::int32_t id) const;
 
  private:
-  [[nodiscard]] SegmentStat* entry(std::int32_t id);
-  void destroy(std::map<std::int32_t, SegmentStat>::iterator at);
+  using Table = std::map<std::int32_t, SegmentStat>;  // by index
+  // Of this id, or by_index_.end().
+  [[nodiscard]] Table::iterator at(std::int32_t id);
+  [[nodiscard]] int create(const Caller& caller, std::int32_t key, std::uint64_t size, std::int32_t flags,
+                           std::int32_t& id);
+  void forget_key(SegmentStat& segment);
+  void destroy(Table::iterator at);
 
   SegmentLimits limits_;
   std::function<std::int64_t()> now_;
   std::function<void(std::int32_t)> destroyed_;
-  std::map<std::int32_t, SegmentStat> by_index_;  // id = seq * 32768 + index, as in Linux
-  std::uint16_t next_seq_ = 0;
+  Table by_index_{};
+  std::map<std::int32_t, std::int32_t> index_by_key_{};
+  Ids ids_{};
   std::uint64_t pages_ = 0;
 };
 

@@ -7,11 +7,13 @@
 #pragma once
 #include <cstdint>
 #include <functional>
+#include <list>
 #include <map>
-#include <optional>
+#include <memory>
 #include <span>
 #include <vector>
 
+#include "dsm/sysv/ids.hpp"
 #include "dsm/sysv/types.hpp"
 
 namespace dsm::sysv {
@@ -41,20 +43,24 @@ struct Owner {
 
 using Ticket = std::uint64_t;  // chosen by the caller, of one waiting call
 
+class SemaphoreSet;
+
 class SemaphoreSets {
  public:
   struct Answer {
     Ticket ticket;
-    int error;  // 0, EIDRM
+    int error;  // 0; EIDRM; EAGAIN, ERANGE: an array that met such an operation only after it had waited for another
+    friend bool operator==(const Answer&, const Answer&) = default;
   };
   // `now`: seconds since 1970.
   SemaphoreSets(SetLimits limits, std::function<std::int64_t()> now);
+  ~SemaphoreSets();
 
   // semget(2).
   [[nodiscard]] int get(const Caller& caller, std::int32_t key, std::int32_t count, std::int32_t flags,
                         std::int32_t& id);
   // semop(2), semtimedop(2): 0, an errno value, or `waits`: then `ticket` is answered later, or cancelled (a timeout, a
-  // signal, the end of the process).
+  // signal, the end of the process). REQUIRES: no other call waits under this ticket.
   [[nodiscard]] int operate(const Caller& caller, Owner owner, std::int32_t id, std::span<const SemOp> ops,
                             Ticket ticket);
   // It waits no more, and gets no answer. False if it did not wait (any more).
@@ -82,8 +88,26 @@ class SemaphoreSets {
   [[nodiscard]] std::vector<Answer> take_answers();
 
  private:
-  struct Set;
-  // (private members are the implementer's to choose)
+  struct Waiting {
+    std::int32_t id;
+    Owner owner;
+  };
+  [[nodiscard]] SemaphoreSet* find(std::int32_t id) const;
+  [[nodiscard]] int create(const Caller& caller, std::int32_t key, std::int32_t count, std::int32_t flags,
+                           std::int32_t& id);
+  [[nodiscard]] int readable_one(const Caller& caller, std::int32_t id, std::int32_t number, SemaphoreSet*& out) const;
+  void used(Owner owner, std::int32_t id);
+
+  SetLimits limits_;
+  std::function<std::int64_t()> now_;
+  std::map<std::int32_t, std::unique_ptr<SemaphoreSet>> by_index_{};
+  std::map<std::int32_t, std::int32_t> index_by_key_{};
+  Ids ids_{};
+  std::uint32_t semaphores_ = 0;
+  std::map<Ticket, Waiting> waiting_{};
+  // Ids of the sets that hold undo values of a process, last used first: in this order they are applied.
+  std::map<Owner, std::list<std::int32_t>> undo_of_{};
+  std::vector<Answer> answers_{};
 };
 
 }  // namespace dsm::sysv
