@@ -1,0 +1,244 @@
+// The table of sets: ids, keys, permissions, in the order in which Linux's ipc/sem.c checks them.
+#include "dsm/sysv/semaphores.hpp"
+
+#include <sys/ipc.h>
+#include <sys/sem.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <stdexcept>
+#include <utility>
+
+#include "dsm/sysv/permissions.hpp"
+#include "dsm/sysv/semaphore_set.hpp"
+
+namespace dsm::sysv {
+namespace {
+
+constexpr std::uint32_t nine_bits = 0777, readable = 0444, writable = 0222;
+constexpr std::uint32_t no_such_user = ~0U;
+
+}  // namespace
+
+SemaphoreSets::SemaphoreSets(SetLimits limits, std::function<std::int64_t()> now)
+    : limits_(limits), now_(std::move(now)) {
+  limits_.sets = std::min(limits_.sets, static_cast<std::uint32_t>(ids_per_sequence));
+}
+
+SemaphoreSets::~SemaphoreSets() = default;
+
+SemaphoreSet* SemaphoreSets::find(std::int32_t id) const {
+  if (id < 0) return nullptr;
+  const auto found = by_index_.find(index_of(id));
+  return found != by_index_.end() && found->second->stat().id == id ? found->second.get() : nullptr;
+}
+
+int SemaphoreSets::get(const Caller& caller, std::int32_t key, std::int32_t count, std::int32_t flags,
+                       std::int32_t& id) {
+  if (count < 0 || static_cast<std::uint32_t>(count) > limits_.per_set) return EINVAL;
+  if (key == IPC_PRIVATE) return create(caller, key, count, flags, id);
+  const auto found = index_by_key_.find(key);
+  if (found == index_by_key_.end()) return (flags & IPC_CREAT) != 0 ? create(caller, key, count, flags, id) : ENOENT;
+  if ((flags & IPC_CREAT) != 0 && (flags & IPC_EXCL) != 0) return EEXIST;
+  SemaphoreSet& set = *by_index_.at(found->second);
+  if (count > set.count()) return EINVAL;
+  if (!may_access(set.stat().perm, caller, static_cast<std::uint32_t>(flags))) return EACCES;
+  id = set.stat().id;
+  return 0;
+}
+
+int SemaphoreSets::create(const Caller& caller, std::int32_t key, std::int32_t count, std::int32_t flags,
+                          std::int32_t& id) {
+  if (count == 0) return EINVAL;
+  const auto wanted = static_cast<std::uint32_t>(count);
+  if (wanted > limits_.all - std::min(limits_.all, semaphores_)) return ENOSPC;
+  if (by_index_.size() >= limits_.sets) return ENOSPC;
+
+  id = ids_.next(by_index_, limits_.sets);
+  const SetStat first{.id = id,
+                      .perm = {.key = key,
+                               .uid = caller.uid,
+                               .gid = caller.gid,
+                               .cuid = caller.uid,
+                               .cgid = caller.gid,
+                               .mode = static_cast<std::uint32_t>(flags) & nine_bits,
+                               .seq = static_cast<std::uint16_t>(sequence_of(id))},
+                      .ctime = now_(),
+                      .count = wanted};
+  by_index_[index_of(id)] = std::make_unique<SemaphoreSet>(first, limits_.max_value);
+  if (key != IPC_PRIVATE) index_by_key_[key] = index_of(id);
+  semaphores_ += wanted;
+  return 0;
+}
+
+int SemaphoreSets::operate(const Caller& caller, Owner owner, std::int32_t id, std::span<const SemOp> ops,
+                           Ticket ticket) {
+  if (ops.empty() || id < 0) return EINVAL;
+  if (ops.size() > limits_.per_call) return E2BIG;
+  SemaphoreSet* const set = find(id);
+  if (set == nullptr) return EINVAL;
+  bool undoes = false, alters = false;
+  std::int32_t highest = 0;
+  for (const SemOp& op : ops) {
+    undoes = undoes || (op.flags & SEM_UNDO) != 0;
+    alters = alters || op.change != 0;
+    highest = std::max(highest, std::int32_t{op.number});
+  }
+  // Before the checks: so a call that is refused makes the set one of those that the end of the process touches (otime).
+  if (undoes) used(owner, id);
+  if (highest >= set->count()) return EFBIG;
+  if (!may_access(set->stat().perm, caller, alters ? writable : readable)) return EACCES;
+
+  if (waiting_.contains(ticket)) throw std::logic_error("sysv: two calls wait under one ticket");
+  const int result = set->operate(owner, caller.pid, ops, ticket, now_(), answers_);
+  if (result == waits) waiting_[ticket] = {.id = id, .owner = owner};
+  return result;
+}
+
+void SemaphoreSets::used(Owner owner, std::int32_t id) {
+  find(id)->remember(owner);
+  std::list<std::int32_t>& sets = undo_of_[owner];
+  sets.remove(id);
+  sets.push_front(id);
+}
+
+bool SemaphoreSets::cancel(Ticket ticket) {
+  const auto found = waiting_.find(ticket);
+  if (found == waiting_.end()) return false;
+  // It may have its answer already, which nobody has taken.
+  const auto same = [&](const Answer& answer) { return answer.ticket == ticket; };
+  const bool over = std::any_of(answers_.begin(), answers_.end(), same);
+  if (over) return false;
+  find(found->second.id)->cancel(ticket);
+  waiting_.erase(found);
+  return true;
+}
+
+void SemaphoreSets::ended(Owner owner, Pid pid) {
+  std::vector<Ticket> tickets;
+  for (const auto& [ticket, waiting] : waiting_) {
+    if (waiting.owner == owner) tickets.push_back(ticket);
+  }
+  for (const Ticket ticket : tickets) cancel(ticket);
+  const auto sets = undo_of_.extract(owner);
+  if (sets.empty()) return;
+  for (const std::int32_t id : sets.mapped()) find(id)->undo(owner, pid, now_(), answers_);
+}
+
+// ---- semctl ----------------------------------------------------------------------------------------------------------
+
+int SemaphoreSets::readable_one(const Caller& caller, std::int32_t id, std::int32_t number, SemaphoreSet*& out) const {
+  out = find(id);
+  if (out == nullptr) return EINVAL;
+  if (!may_access(out->stat().perm, caller, readable)) return EACCES;
+  return number < 0 || number >= out->count() ? EINVAL : 0;
+}
+
+int SemaphoreSets::get_value(const Caller& caller, std::int32_t id, std::int32_t number, std::int32_t& out) const {
+  SemaphoreSet* set = nullptr;
+  const int error = readable_one(caller, id, number, set);
+  if (error == 0) out = set->value(number);
+  return error;
+}
+
+int SemaphoreSets::get_pid(const Caller& caller, std::int32_t id, std::int32_t number, Pid& out) const {
+  SemaphoreSet* set = nullptr;
+  const int error = readable_one(caller, id, number, set);
+  if (error == 0) out = set->pid(number);
+  return error;
+}
+
+int SemaphoreSets::get_waiting(const Caller& caller, std::int32_t id, std::int32_t number, bool for_zero,
+                               std::int32_t& out) const {
+  SemaphoreSet* set = nullptr;
+  const int error = readable_one(caller, id, number, set);
+  if (error == 0) out = set->waiting(number, for_zero);
+  return error;
+}
+
+int SemaphoreSets::get_all(const Caller& caller, std::int32_t id, std::vector<std::uint16_t>& out) const {
+  SemaphoreSet* set = nullptr;
+  const int error = readable_one(caller, id, 0, set);
+  if (error != 0) return error;
+  out.clear();
+  for (std::int32_t i = 0; i < set->count(); ++i) out.push_back(static_cast<std::uint16_t>(set->value(i)));
+  return 0;
+}
+
+// The value is looked at before the id.
+int SemaphoreSets::set_value(const Caller& caller, std::int32_t id, std::int32_t number, std::int32_t value) {
+  if (value < 0 || value > limits_.max_value) return ERANGE;
+  SemaphoreSet* const set = find(id);
+  if (set == nullptr || number < 0 || number >= set->count()) return EINVAL;
+  if (!may_access(set->stat().perm, caller, writable)) return EACCES;
+  set->set_value(caller.pid, number, value, now_(), answers_);
+  return 0;
+}
+
+int SemaphoreSets::set_all(const Caller& caller, std::int32_t id, std::span<const std::uint16_t> values) {
+  SemaphoreSet* const set = find(id);
+  if (set == nullptr) return EINVAL;
+  if (!may_access(set->stat().perm, caller, writable)) return EACCES;
+  if (values.size() != static_cast<std::size_t>(set->count())) return EINVAL;
+  const auto too_much = [&](std::uint16_t value) { return value > limits_.max_value; };
+  if (std::any_of(values.begin(), values.end(), too_much)) return ERANGE;
+  set->set_all(caller.pid, values, now_(), answers_);
+  return 0;
+}
+
+int SemaphoreSets::stat(const Caller& caller, std::int32_t id, SetStat& out) const {
+  SemaphoreSet* set = nullptr;
+  const int error = readable_one(caller, id, 0, set);
+  if (error == 0) out = set->stat();
+  return error;
+}
+
+// An id is taken for an index, too: Linux looks at its low bits only.
+int SemaphoreSets::stat_index(const Caller& caller, std::int32_t index, bool check, SetStat& out) const {
+  if (index < 0) return EINVAL;
+  const auto found = by_index_.find(index_of(index));
+  if (found == by_index_.end()) return EINVAL;
+  if (check && !may_access(found->second->stat().perm, caller, readable)) return EACCES;
+  out = found->second->stat();
+  return 0;
+}
+
+int SemaphoreSets::set(const Caller& caller, std::int32_t id, std::uint32_t uid, std::uint32_t gid,
+                       std::uint32_t mode) {
+  SemaphoreSet* const set = find(id);
+  if (set == nullptr) return EINVAL;
+  Permissions& perm = set->stat().perm;
+  if (!may_control(perm, caller)) return EPERM;
+  if (uid == no_such_user || gid == no_such_user) return EINVAL;
+  perm.uid = uid;
+  perm.gid = gid;
+  perm.mode = (perm.mode & ~nine_bits) | (mode & nine_bits);
+  set->stat().ctime = now_();
+  return 0;
+}
+
+int SemaphoreSets::remove(const Caller& caller, std::int32_t id) {
+  SemaphoreSet* const set = find(id);
+  if (set == nullptr) return EINVAL;
+  if (!may_control(set->stat().perm, caller)) return EPERM;
+  set->dismiss(answers_);
+  for (const Owner owner : set->owners()) undo_of_.at(owner).remove(id);
+  semaphores_ -= static_cast<std::uint32_t>(set->count());
+  if (set->stat().perm.key != IPC_PRIVATE) index_by_key_.erase(set->stat().perm.key);
+  by_index_.erase(index_of(id));
+  return 0;
+}
+
+SetTotals SemaphoreSets::totals() const {
+  return {.limits = limits_,
+          .sets = static_cast<std::uint32_t>(by_index_.size()),
+          .semaphores = semaphores_,
+          .highest_index = by_index_.empty() ? 0 : by_index_.rbegin()->first};
+}
+
+std::vector<SemaphoreSets::Answer> SemaphoreSets::take_answers() {
+  for (const Answer& answer : answers_) waiting_.erase(answer.ticket);
+  return std::exchange(answers_, {});
+}
+
+}  // namespace dsm::sysv
