@@ -1,4 +1,5 @@
-# System V IPC as values, and the frames in which it is talked about.
+# System V IPC as values, the tables of objects, and the frames in which it is talked about.
 
-$(eval $(call library,sysv,$(patsubst %,dsm/sysv/%.cpp,wire)))
+$(eval $(call library,sysv,$(patsubst %,dsm/sysv/%.cpp,wire permissions segments semaphore_set semaphores)))
 $(eval $(call test,sysv_wire_test,dsm/sysv/wire_test.cpp,sysv))
+$(eval $(call test,sysv_test,$(patsubst %,dsm/sysv/%_test.cpp,permissions),sysv))
