@@ -100,7 +100,7 @@ class SemaphoreSets {
 
   SetLimits limits_;
   std::function<std::int64_t()> now_;
-  std::map<std::int32_t, std::unique_ptr<SemaphoreSet>> by_index_{};
+  std::map<std::int32_t, std::unique_ptr<SemaphoreSet>> by_index_;
   std::map<std::int32_t, std::int32_t> index_by_key_{};
   Ids ids_{};
   std::uint32_t semaphores_ = 0;
