@@ -57,7 +57,7 @@ TESTS :=
 TESTS_LONG :=
 SOURCES :=
 
-objects = $(patsubst %.cpp,$(OBJ)/%.o,$(1))
+objects = $(patsubst %.c,$(OBJ)/%.o,$(patsubst %.cpp,$(OBJ)/%.o,$(1)))
 # A library named in `libs` brings the libraries it stands on: order them users first.
 archives = $(foreach l,$(1),$(OBJ)/lib$(l).a)
 here = $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
@@ -248,6 +248,12 @@ $(OBJ)/%.o: %.cpp $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CXX,$@)
 	$(Q)$(CXX) $(ALL_CXXFLAGS) -MMD -MP -c $< -o $@
+
+# C, by the same compiler.
+$(OBJ)/%.o: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,CC,$@)
+	$(Q)$(CXX) -x c $(patsubst -std=c++20,-std=c11,$(ALL_CXXFLAGS)) -MMD -MP -c $< -o $@
 
 # q, not r: two members may have the same name, from different folders.
 $(OBJ)/lib%.a:

@@ -13,3 +13,6 @@ examples_computing := jacobi sor matmul lu tsp quicksort mandelbrot life word_co
 $(foreach e,$(examples_computing),$(eval $(call program,$(e),dsm/examples/$(e).cpp,$(examples_stand_on),$(examples_link))))
 
 $(OBJ)/dsm/examples/picture.o: dsm/examples/picture.pgm
+
+# Plain System V: nothing of ours is linked.
+$(eval $(call program,dshm_example,dsm/examples/dshm_example.c,,))
