@@ -17,11 +17,10 @@ inline constexpr std::int32_t ids_per_sequence = 32768;
 
 class Ids {
  public:
-  // An id whose index is not in `used` (index -> anything). REQUIRES: used.size() < limit <= 32768.
+  // An id whose index is not in `used` (index -> anything). REQUIRES: used.size() < 32768.
   template <typename T>
-  [[nodiscard]] std::int32_t next(const std::map<std::int32_t, T>& used, std::uint32_t limit) {
-    const auto count = static_cast<std::uint32_t>(used.size());
-    const auto end = static_cast<std::int32_t>(std::min(std::max(count * 3 / 2, least_round), limit));
+  [[nodiscard]] std::int32_t next(const std::map<std::int32_t, T>& used) {
+    const std::int32_t end = std::clamp(static_cast<std::int32_t>(used.size()) * 3 / 2, least_round, ids_per_sequence);
     std::int32_t index = first_free(used, cursor_);
     if (index >= end) index = first_free(used, 0);
     cursor_ = index + 1;
@@ -31,7 +30,7 @@ class Ids {
   }
 
  private:
-  static constexpr std::uint32_t least_round = 64;
+  static constexpr std::int32_t least_round = 64;
   static constexpr std::int32_t sequences = 65535;
 
   template <typename T>

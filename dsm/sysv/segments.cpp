@@ -57,7 +57,7 @@ int Segments::create(const Caller& caller, std::int32_t key, std::uint64_t size,
   if ((flags & SHM_HUGETLB) != 0) return ENOMEM;  // as Linux says where no huge pages were set aside
   if (by_index_.size() >= limits_.max_count) return ENOSPC;
 
-  id = ids_.next(by_index_, limits_.max_count);
+  id = ids_.next(by_index_);
   by_index_[index_of(id)] = {.id = id,
                              .perm = {.key = key,
                                       .uid = caller.uid,

@@ -54,7 +54,7 @@ int SemaphoreSets::create(const Caller& caller, std::int32_t key, std::int32_t c
   if (wanted > limits_.all - std::min(limits_.all, semaphores_)) return ENOSPC;
   if (by_index_.size() >= limits_.sets) return ENOSPC;
 
-  id = ids_.next(by_index_, limits_.sets);
+  id = ids_.next(by_index_);
   const SetStat first{.id = id,
                       .perm = {.key = key,
                                .uid = caller.uid,
@@ -165,8 +165,9 @@ int SemaphoreSets::get_all(const Caller& caller, std::int32_t id, std::vector<st
   return 0;
 }
 
-// The value is looked at before the id.
+// The value is looked at before the set.
 int SemaphoreSets::set_value(const Caller& caller, std::int32_t id, std::int32_t number, std::int32_t value) {
+  if (id < 0) return EINVAL;
   if (value < 0 || value > limits_.max_value) return ERANGE;
   SemaphoreSet* const set = find(id);
   if (set == nullptr || number < 0 || number >= set->count()) return EINVAL;
