@@ -73,8 +73,8 @@ int SemaphoreSets::create(const Caller& caller, std::int32_t key, std::int32_t c
 
 int SemaphoreSets::operate(const Caller& caller, Owner owner, std::int32_t id, std::span<const SemOp> ops,
                            Ticket ticket) {
-  if (ops.empty() || id < 0) return EINVAL;
   if (ops.size() > limits_.per_call) return E2BIG;
+  if (ops.empty()) return EINVAL;
   SemaphoreSet* const set = find(id);
   if (set == nullptr) return EINVAL;
   bool undoes = false, alters = false;
