@@ -115,11 +115,16 @@ LIBDSM := $(filter node core pager net telemetry ipc01 ipc02 ipc03 ipc04 ipc06,$
 LIBDSM_OBJECTS := $(foreach l,$(LIBDSM),$(OBJECTS.$(l)))
 LIBDSM_FILES := $(if $(filter node,$(LIBDSM)),$(LIB)/libdsm.a $(LIB)/libdsm.so $(BIN)/dsmc++)
 
-.PHONY: all labs dsm server viewer lab
-all: $(addprefix $(BIN)/,$(PROGRAMS)) $(LIBDSM_FILES) ## everything into build/bin and build/lib (the default)
+# libdshm likewise: its own sources, the frames, and of the pager what stands in front of sigaction.
+LIBDSHM_OBJECTS := $(OBJECTS.dshm) $(OBJECTS.dshm_local) $(call objects,dsm/sysv/wire.cpp $(patsubst %,dsm/pager/%.cpp,disposition mask interpose))
+LIBDSHM_FILES := $(if $(filter dshm,$(LIBRARIES)),$(LIB)/libdshm.a $(LIB)/libdshm.so)
+
+.PHONY: all labs dsm server client viewer lab
+all: $(addprefix $(BIN)/,$(PROGRAMS)) $(LIBDSM_FILES) $(LIBDSHM_FILES) ## everything into build/bin and build/lib (the default)
 labs: $(call made_in,labs/%) ## the labs, with their tests (needs g++, Boost and GoogleTest only)
-dsm: $(call all_but_tests,$(call made_in,dsm/%)) $(LIBDSM_FILES) ## libdsm, dsmexec and the examples
+dsm: $(call all_but_tests,$(call made_in,dsm/%)) $(LIBDSM_FILES) $(LIBDSHM_FILES) ## libdsm, libdshm, dsmexec and the examples
 server: $(BIN)/dsmd ## dsmd, to whose sessions programs come that were started by hand
+client: $(LIBDSHM_FILES) $(addprefix $(BIN)/,$(filter dshmrun dshm_agent dshmctl,$(PROGRAMS))) ## libdshm and dshmrun: System V IPC at dsmd, for programs as they are
 viewer: $(call all_but_tests,$(call made_in,viewer)) ## dsmtop
 lab: $(call made_in,labs/$(LAB)-%) ## one lab, with its tests: make lab LAB=04
 	$(if $(call made_in,labs/$(LAB)-%),@:,@echo "make lab: there is no lab '$(LAB)'; say LAB=NN, one of: $(patsubst labs/%,%,$(filter labs/0%,$(FOLDERS)))" >&2; exit 2)
@@ -276,6 +281,18 @@ $(LIB)/libdsm.so: $(LIBDSM_OBJECTS) dsm/libdsm.map
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CXX) $(ALL_LDFLAGS) -shared -Wl,--as-needed -Wl,-soname,libdsm.so -Wl,--version-script=dsm/libdsm.map -o $@ $(LIBDSM_OBJECTS) -lsodium -lfmt
+
+$(LIB)/libdshm.a: $(LIBDSHM_OBJECTS)
+	@mkdir -p $(@D)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar qcs $@ $^
+
+# It goes into programs of any kind: with a C++ library of its own, which nobody sees (dsm/dshm/libdshm.map).
+LIBDSHM_WHOLE := $(if $(SANITIZER),,-static-libstdc++ -static-libgcc)
+$(LIB)/libdshm.so: $(LIBDSHM_OBJECTS) dsm/dshm/libdshm.map
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) $(ALL_LDFLAGS) -shared -Wl,--as-needed -Wl,-z,now -Wl,-soname,libdshm.so $(LIBDSHM_WHOLE) -Wl,--version-script=dsm/dshm/libdshm.map -o $@ $(LIBDSHM_OBJECTS)
 
 $(BIN)/dsmc++: dsm/dsmc++.in $(BUILD)/flags | $(LIB)/libdsm.so
 	@mkdir -p $(@D)

@@ -1,0 +1,8 @@
+# libdshm: System V IPC at dsmd, for programs that know nothing of it; and dshmrun, which puts it in front of them.
+dshm_sources := keys attaches descriptors message userfault agent_start connections process service faults guarded \
+  routes objects segment_map fork shm sem memory files transfer
+$(eval $(call library,dshm,$(patsubst %,dsm/dshm/%.cpp,$(dshm_sources))))
+$(eval $(call library,dshmrun,dsm/dshm/command_line.cpp))
+$(eval $(call program,dshmrun,dsm/dshm/run_main.cpp,dshmrun))
+# What it does not interpose is tested here; the rest, from outside, by dshm_run_test.
+$(eval $(call test,dshm_test,$(patsubst %,dsm/dshm/%_test.cpp,keys attaches command_line) dsm/dshm/keys.cpp dsm/dshm/attaches.cpp,dshmrun))

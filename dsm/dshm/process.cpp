@@ -1,0 +1,144 @@
+#include "dsm/dshm/process.hpp"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <algorithm>
+
+#include "dsm/dshm/agent_start.hpp"
+#include "dsm/dshm/connections.hpp"
+#include "dsm/dshm/userfault.hpp"
+
+namespace dsm::dshm {
+namespace {
+
+constinit Process only;
+
+constexpr const char* usual_server = "localhost:8080";
+
+// A connection to the agent, which is started if there is none. -1, and a clause in `why`.
+int reach_agent(std::string& why) {
+  int fd = connect_agent();
+  if (fd >= 0) return fd;
+  if (errno != ECONNREFUSED) {
+    why = std::string("cannot reach the agent of this host: ") + strerrordesc_np(errno);
+    return -1;
+  }
+  const std::string agent = find_agent();
+  if (agent.empty()) {
+    why = "there is no dshm_agent in ../bin beside libdshm, beside the program or in PATH; set DSHM_AGENT to its path";
+    return -1;
+  }
+  const kernel::Quiet all(kernel::Quiet::Kind::all);
+  why = start_agent(agent, *process().server);
+  // Whatever it says: another process may have started one meanwhile.
+  fd = connect_agent();
+  if (fd < 0 && why.empty()) why = std::string("cannot reach the agent that was started: ") + strerrordesc_np(errno);
+  return fd;
+}
+
+// An agent may be about to go, because its last process has left, in the moment in which we connect: it then closes the
+// connection without an answer (ECONNRESET), and its successor is ours. Each time one has ended; so it comes to an end.
+bool reach_service(std::string& why) {
+  constexpr int agents = 5;
+  for (int i = 0; i < agents; ++i) {
+    const int fd = reach_agent(why);
+    if (fd < 0) return false;
+    const int error = open_service(fd, why);
+    if (error == 0) return true;
+    if (error != ECONNRESET) return false;
+  }
+  return false;
+}
+
+void start() {
+  const char* named = ::getenv("DSHM_SERVER");
+  only.server = new std::string(named != nullptr && *named != '\0' ? named : usual_server);
+  std::string why;
+  if (!reach_service(why)) return end({why});
+  if (const int error = start_service_thread(); error != 0)
+    return end({"cannot start a thread: ", strerrordesc_np(error)});
+  only.pid = ::getpid();
+  only.state = State::live;
+}
+
+// What a child that was made by clone or _Fork finds is its parent's: the connections, and memory of which no agent knows
+// that this process has it, too.
+void disown() {
+  lock_connections();
+  forget_connections();
+  unlock_connections();
+  only.service.close();
+  only.userfault.close();
+  const TableLock guard;
+  only.attaches.each([](Attach& attach) {
+    cover(attach);
+    only.attaches.drop(&attach);
+  });
+  only.state = State::fresh;
+}
+
+}  // namespace
+
+void disown_if_foreign() {
+  if (only.state.load() == State::live && only.pid.load() != ::getpid()) disown();
+}
+
+Process& process() noexcept { return only; }
+
+void say(std::initializer_list<std::string_view> words) noexcept {
+  const int before = errno;
+  char line[512] = "dshm: ";
+  std::size_t length = ::strlen(line);
+  for (const std::string_view word : words) length += word.copy(line + length, sizeof line - 1 - length);
+  std::replace(line, line + length, '\n', ' ');
+  line[length] = '\n';
+  ::syscall(SYS_write, STDERR_FILENO, line, length + 1);  // if it fails nobody is left to be told
+  errno = before;
+}
+
+int begin_locked() {
+  disown_if_foreign();
+  if (only.state.load() == State::fresh) start();
+  return only.state.load() == State::live ? 0 : EIDRM;
+}
+
+int begin() {
+  if (only.state.load() == State::live && only.pid.load() == ::getpid()) return 0;
+  const ShapeLock guard;
+  return begin_locked();
+}
+
+void cover(const Attach& attach) noexcept {
+  const int empty = static_cast<int>(::syscall(SYS_memfd_create, "dshm: gone", 1U /* MFD_CLOEXEC */));
+  for (std::size_t page = 0; page < attach.pages;) {
+    const std::size_t from = page;
+    while (page < attach.pages && !attach.gone(page)) ++page;
+    const std::size_t length = (page - from) * Attaches::page_size();
+    void* const at = reinterpret_cast<void*>(attach.at(from));
+    if (length != 0 && (empty < 0 || kernel::map(at, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, empty,
+                                                 0) == MAP_FAILED)) {
+      // No descriptor to be had: SIGSEGV, then.
+      kernel::map(at, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
+    }
+    while (page < attach.pages && attach.gone(page)) ++page;
+  }
+  if (empty >= 0) kernel::close(empty);
+  if (only.asked.load() && only.userfault.open()) {
+    wake_userfault(only.userfault.get(), reinterpret_cast<void*>(attach.base), attach.end() - attach.base);
+  }
+}
+
+void end(std::initializer_list<std::string_view> why) noexcept {
+  if (only.state.exchange(State::over) == State::over) return;
+  say(why);
+  {
+    const TableLock guard;
+    only.attaches.each([](const Attach& attach) { cover(attach); });
+  }
+  only.turn();
+  shut_connections();
+}
+
+}  // namespace dsm::dshm
