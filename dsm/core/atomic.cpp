@@ -7,6 +7,9 @@
 //
 // Like a recall, a question to the owner can overtake the grant of which it speaks, and waits for it; or find that the page
 // has been written back already, and miss it: then the page is on its way home, where the operation will be done.
+//
+// Not under Placement::daemon, where an owner can go while he is being asked: nobody could say whether the operation is
+// done.
 #include "dsm/core/state.hpp"
 
 namespace dsm::core {
@@ -86,6 +89,7 @@ void State::enqueue_atomic(Page page, const Request& request, const Atomic& atom
 }
 
 std::uint64_t State::copies_in_the_way(Page page) {
+  if (directory(page).for_nobody != 0) return directory(page).copies;
   const Request& r = front(page);
   return r.is_atomic() ? directory(page).copies : directory(page).copies & ~bit(r.from);
 }
@@ -120,7 +124,8 @@ void perform_here(State& s, Page page, Actions& out) {
 }
 
 void on_perform(State& s, const Received& r, ServeOn serve_on, Actions& out) {
-  if (r.msg.atomic.state != Done::asked) return out.push(bad_message(r.from));
+  const bool offered = s.config.placement != Placement::daemon;
+  if (r.msg.atomic.state != Done::asked || !offered) return out.push(bad_message(r.from));
   if (s.is_home(r.msg.page)) return asked_for(s, r, serve_on, out);
   if (s.home(r.msg.page) != r.from) return out.push(bad_message(r.from));
   asked_as_owner(s, r, out);
@@ -128,7 +133,8 @@ void on_perform(State& s, const Received& r, ServeOn serve_on, Actions& out) {
 
 void on_performed(State& s, const Received& r, ServeOn serve_on, Actions& out) {
   const Message& m = r.msg;
-  if (m.atomic.state == Done::asked) return out.push(bad_message(r.from));
+  const bool offered = s.config.placement != Placement::daemon;
+  if (m.atomic.state == Done::asked || !offered) return out.push(bad_message(r.from));
   if (s.is_home(m.page)) return answered_by_owner(s, r, serve_on, out);
   if (s.home(m.page) != r.from || m.seq >= s.config.waiters || s.performing[m.seq] != m.page + 1 ||
       m.atomic.state != Done::done) {

@@ -36,6 +36,7 @@ Micros time_of(const Event& event) {
   if (const auto* u = std::get_if<Unpin>(&event)) return u->now;
   if (const auto* t = std::get_if<Tick>(&event)) return t->now;
   if (const auto* t = std::get_if<Resumed>(&event)) return t->now;
+  if (const auto* l = std::get_if<Left>(&event)) return l->now;
   return 0;
 }
 
@@ -61,10 +62,21 @@ bool fields_fit(const Message& m) {
   return false;
 }
 
+// The daemon speaks with all hosts, and hosts with nobody but it.
+bool is_peer(const Config& config, Node node) {
+  if (config.placement == Placement::daemon && config.self != daemon_node) return node == daemon_node;
+  return node < config.nodes && node != config.self;
+}
+
 // What no event may say, whatever the protocol. Threads and pages of our own are the driver's to get right.
 bool malformed(const State& s, const Received& r) {
-  return r.from >= s.config.nodes || r.from == s.config.self || r.msg.page >= s.config.pages ||
-         r.msg.access > Access::write || !fields_fit(r.msg);
+  return !is_peer(s.config, r.from) || r.msg.page >= s.config.pages || r.msg.access > Access::write ||
+         !fields_fit(r.msg);
+}
+
+// A home that is a rank takes its pages along.
+bool can_go_on_without(const State& s) {
+  return s.config.placement == Placement::daemon && s.config.self == daemon_node && s.config.protocol == Protocol::msi;
 }
 
 void hash_atomic(const Atomic& a, std::uint64_t& hash) {
@@ -81,7 +93,8 @@ void hash_page(const State& s, Page page, std::uint64_t& hash) {
   if (!s.is_home(page)) return;
   const Directory& d = s.directory(page);
   hash = mix(hash, d.copies);
-  hash = mix(hash, d.epoch | std::uint64_t{d.owner} << 32U | std::uint64_t{static_cast<std::uint8_t>(d.busy)} << 40U);
+  hash = mix(hash, d.epoch | std::uint64_t{d.owner} << 32U | std::uint64_t{static_cast<std::uint8_t>(d.busy)} << 40U |
+                       std::uint64_t{d.for_nobody} << 48U);
   if (d.queue == 0) return;
   std::uint16_t link = d.queue;
   do {  // starts behind the tail: that is the front
@@ -95,6 +108,8 @@ void hash_page(const State& s, Page page, std::uint64_t& hash) {
 
 // A job of one node: nobody else can have the page or ask for it. There is no protocol then, and no directory: its memory
 // stays untouched.
+bool is_alone(const Config& config) { return config.nodes == 1 && config.placement != Placement::daemon; }
+
 void fault_alone(State& s, const Fault& f, Actions& out) {
   if (s.here(f.page) < f.want) {
     static_cast<void>(locate(s, f.page, f.lane, out));  // here
@@ -126,6 +141,9 @@ void Coherence::deal(Page first, Page count) { state_->homes.deal(first, count);
 void Coherence::step(const Event& event, Actions& out) {
   State& s = *state_;
   if (const auto* lost = std::get_if<PeerLost>(&event)) return out.push(Abort{Abort::Why::peer_lost, lost->who});
+  if (const auto* left = std::get_if<Left>(&event); left != nullptr && !can_go_on_without(s)) {
+    return out.push(Abort{Abort::Why::peer_lost, left->who});
+  }
   if (const auto* r = std::get_if<Received>(&event); r != nullptr && malformed(s, *r)) {
     return out.push(bad_message(r->from));
   } else if (r != nullptr) {
@@ -139,7 +157,7 @@ void Coherence::step(const Event& event, Actions& out) {
     s.pin(pin->page, pin->until);
   } else if (const auto* unpin = std::get_if<Unpin>(&event)) {
     s.unpin(unpin->page);
-  } else if (const auto* fault = std::get_if<Fault>(&event); fault != nullptr && s.config.nodes == 1) {
+  } else if (const auto* fault = std::get_if<Fault>(&event); fault != nullptr && is_alone(s.config)) {
     fault_alone(s, *fault, out);
   } else if (s.config.protocol == Protocol::migrate) {
     migrate_step(s, event, out);
@@ -194,6 +212,7 @@ std::uint64_t Coherence::digest() const {
   for (const Recent& r : s.recent) {
     if (r.until > s.now) sum += mix(r.page, r.site);
   }
+  if (s.unserved < s.directories.size()) sum += mix(s.unserved, 1);
   for (std::size_t i = 0; i < s.pin_count; ++i) {
     sum += mix(s.pinned[i].page, std::uint64_t{s.pinned[i].count} << 1U | std::uint64_t{s.pinned[i].until > s.now});
   }

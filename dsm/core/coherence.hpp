@@ -23,7 +23,7 @@ enum class Protocol : std::uint8_t {
 // What one node is told at its birth.
 struct Config {
   Node self = 0;
-  std::uint8_t nodes = 1;           // ranks 0..nodes-1
+  std::uint8_t nodes = 1;           // ranks 0..nodes-1; under Placement::daemon: the slots that hosts may have
   Page pages = 0;
   Protocol protocol = Protocol::msi;
   Placement placement = Placement::cyclic;

@@ -102,6 +102,7 @@ want read p0 prefetch from 1
 }
 
 // How many exclusive grants there have been only the home knows; that the number does not go back is checked.
+// Who has had no grant cannot know that a number is an old one: it can be any.
 TEST(CoherenceBad, Grant) {
   Talk talk(3, Protocol::msi);
   talk.fault(1, 0, write);
@@ -110,6 +111,7 @@ TEST(CoherenceBad, Grant) {
 grant write p0 #3 +page from 0
 grant write p0 #4 +page from 0
 grant write p0 #1002 +page from 0
+grant write p0 #4294966298 +page from 0
 )");
   Talk upgrader = settled(Protocol::msi, 1, read);
   upgrader.fault(1, 0, write);

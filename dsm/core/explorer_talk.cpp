@@ -14,8 +14,9 @@ std::string about(Page page) { return "p" + std::to_string(page); }
 }  // namespace
 
 Talk::Talk(std::uint8_t nodes, Protocol protocol, Micros hold, Page pages, Micros absence, Placement placement) {
-  for (Node n = 0; n < nodes; ++n) {
-    cores_.emplace_back(Config{.self = n,
+  const unsigned homes = placement == Placement::daemon ? 1 : 0;
+  for (unsigned n = 0; n < nodes + homes; ++n) {
+    cores_.emplace_back(Config{.self = n < nodes ? static_cast<Node>(n) : daemon_node,
                                .nodes = nodes,
                                .pages = pages,
                                .protocol = protocol,
@@ -31,7 +32,7 @@ Talk::Talk(std::uint8_t nodes, Protocol protocol, Micros hold, Page pages, Micro
 void Talk::step(Node at, const Event& event, const std::string& words) {
   text_ += std::to_string(at) + ": " + words + "\n";
   last_.clear();
-  cores_[at].step(event, last_);
+  core(at).step(event, last_);
   for (const Action& action : last_) {
     text_ += "     " + explorer::text(action) + "\n";
     const auto* send = std::get_if<Send>(&action);
@@ -66,6 +67,12 @@ void Talk::prefetch(Node at, Page page) {
 void Talk::drop(Node at, Page page) { step(at, Drop{.page = page, .now = now_}, "drop " + about(page)); }
 void Talk::write_back(Node at, Page page) { step(at, WriteBack{.page = page, .now = now_}, "write back " + about(page)); }
 void Talk::lose(Node at, Node who) { step(at, PeerLost{who}, "loses " + std::to_string(who)); }
+
+void Talk::leave(Node who) {
+  std::erase_if(flights_, [who](const Flight& f) { return f.from == who || f.to == who; });
+  core(who) = Coherence(core(who).config());
+  step(daemon_node, Left{.who = who, .now = now_}, std::to_string(who) + " has left");
+}
 
 void Talk::resume(Node at, Page page) { step(at, Resumed{.page = page, .now = now_}, "runs on, to " + about(page)); }
 

@@ -21,6 +21,7 @@ namespace dsm::core::explorer {
 
 class Talk {
  public:
+  // With Placement::daemon, besides `nodes` hosts, the daemon.
   Talk(std::uint8_t nodes, Protocol protocol, Micros hold = 0, Page pages = 4, Micros absence = 0,
        Placement placement = Placement::cyclic);
 
@@ -37,6 +38,9 @@ class Talk {
   void pin(Node at, Page page, Micros until);
   void unpin(Node at, Page page);
   void lose(Node at, Node who);
+  // Only with Placement::daemon: that host has gone, with all that was under way to it and from it, and the daemon hears
+  // of it. A fresh one is in its slot.
+  void leave(Node who);
   void say(Node from, Node to, Lane lane, const Message& msg);  // an invented message
 
   // The oldest message from `from` to `to` arrives (on `lane`, if given). REQUIRES: there is one.
@@ -49,8 +53,8 @@ class Talk {
   [[nodiscard]] std::string text();   // all since the last call
   [[nodiscard]] unsigned messages();  // sent since the last call
   [[nodiscard]] bool quiet() const { return flights_.empty(); }
-  [[nodiscard]] Coherence& core(Node node) { return cores_[node]; }
-  [[nodiscard]] const Coherence& core(Node node) const { return cores_[node]; }
+  [[nodiscard]] Coherence& core(Node node) { return cores_[node == daemon_node ? cores_.size() - 1 : node]; }
+  [[nodiscard]] const Coherence& core(Node node) const { return const_cast<Talk*>(this)->core(node); }
   [[nodiscard]] const Actions& last() const { return last_; }
 
  private:

@@ -6,7 +6,7 @@ namespace dsm::core {
 
 namespace {
 
-constexpr std::array<std::string_view, 3> names = {"cyclic", "block", "first-touch"};
+constexpr std::array<std::string_view, 4> names = {"cyclic", "block", "first-touch", "daemon"};
 
 }  // namespace
 
@@ -44,8 +44,9 @@ std::string_view name(Placement placement) { return names[static_cast<std::size_
 
 bool parse(std::string_view text, Placement& out) {
   for (std::size_t i = 0; i < names.size(); ++i) {
-    if (text != names[i]) continue;
-    out = static_cast<Placement>(i);
+    const auto placement = static_cast<Placement>(i);
+    if (text != names[i] || placement == Placement::daemon) continue;
+    out = placement;
     return true;
   }
   return false;

@@ -4,7 +4,9 @@
 // live at different nodes, and no memory is needed to know it. Under `block` each allocation is dealt out in equal parts,
 // one node after the other, which suits programs in which each rank works on its own part of an array; what has not been
 // allocated so is cyclic. Under `first_touch` a page lives where it was touched first; its manager says where that was
-// (first_touch.cpp), once to each node that asks. (First touch is how Linux places pages on NUMA machines.)
+// (first_touch.cpp), once to each node that asks. (First touch is how Linux places pages on NUMA machines.) Under
+// `daemon` all pages live at one node that is no rank, and outlives the hosts (Left in types.hpp); no job can ask for
+// that.
 //
 // Thread-safety: none. async-signal-safe: everything but construction and copying.
 #pragma once
@@ -16,7 +18,7 @@
 
 namespace dsm::core {
 
-enum class Placement : std::uint8_t { cyclic, block, first_touch };
+enum class Placement : std::uint8_t { cyclic, block, first_touch, daemon };
 
 inline constexpr Node nowhere = 0xff;  // a home that this node has not been told yet
 
@@ -29,13 +31,18 @@ class Homes {
   [[nodiscard]] Node manager(Page page) const { return static_cast<Node>(page % nodes_); }
   [[nodiscard]] Node of(Page page) const {
     if (placement_ == Placement::cyclic) return manager(page);
+    if (placement_ == Placement::daemon) return daemon_node;
     return placement_ == Placement::block ? of_block(page) : static_cast<Node>(told_[page] - 1);
   }
   [[nodiscard]] bool here(Page page) const { return of(page) == self_; }
 
   // A table of what this node keeps for the pages that live here has `slots` entries; that of `page` is slot(page). Where
-  // every nodes'th page lives here the table is dense; where pages live here in runs its memory is.
-  [[nodiscard]] Page slots() const { return (pages_ + stride_ - 1) / stride_; }
+  // every nodes'th page lives here the table is dense; where pages live here in runs its memory is. Where none ever
+  // will, it is empty.
+  [[nodiscard]] Page slots() const {
+    if (placement_ == Placement::daemon && self_ != daemon_node) return 0;
+    return (pages_ + stride_ - 1) / stride_;
+  }
   [[nodiscard]] Page slot(Page page) const { return page / stride_; }
 
   // Under `block`, an allocation: the first share of its pages lives at node 0. All nodes say this alike, before any of
@@ -60,7 +67,7 @@ class Homes {
 };
 
 [[nodiscard]] std::string_view name(Placement placement);
-// False if `text` names no placement; `out` is then untouched.
+// False if `text` names no placement that a job can have; `out` is then untouched.
 [[nodiscard]] bool parse(std::string_view text, Placement& out);
 
 }  // namespace dsm::core

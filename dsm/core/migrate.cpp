@@ -27,7 +27,7 @@ void serve_on(State& s, Page page, Lane own_lane, Actions& out) {
     } else if (r.from == s.config.self) {
       s.pop(page);
       s.set_asked(page, Access::none);
-      ++d.epoch;
+      d.epoch = next_epoch(d.epoch);
       s.allow(page, Access::write, out);
       s.wake_all(page, out);
     } else if (s.held(page) && s.here(page) != Access::none && s.has_revoke_room()) {
@@ -35,7 +35,7 @@ void serve_on(State& s, Page page, Lane own_lane, Actions& out) {
       s.defer(Revoke{.page = page, .from = s.config.self});
     } else {
       s.pop(page);
-      ++d.epoch;
+      d.epoch = next_epoch(d.epoch);
       d.owner = static_cast<std::uint8_t>(r.from + 1);
       s.allow(page, Access::none, out);  // before the page is sent: what is sent must be the last that was written
       out.push(Send{r.from, r.lane, Message{.kind = Kind::grant, .access = Access::write, .carries_page = true, .page = page, .seq = s.wire_seq(page)}});

@@ -2,12 +2,12 @@
 # simulator that walks random ones of larger worlds.
 
 CORE := dsm/core
-$(eval $(call library,core,$(patsubst %,$(CORE)/%.cpp,coherence state homes migrate msi atomic first_touch sync lock semaphore condition)))
+$(eval $(call library,core,$(patsubst %,$(CORE)/%.cpp,coherence state homes migrate msi left atomic first_touch sync lock semaphore condition)))
 $(eval $(call library,explorer,$(patsubst %,$(CORE)/%.cpp,explorer explorer_choices explorer_world explorer_node explorer_ladder explorer_talk explorer_text)))
 $(eval $(call library,simulator,$(patsubst %,$(CORE)/%.cpp,simulator simulator_scenario simulator_world simulator_events simulator_atomic simulator_extras)))
 $(eval $(call program,dsm_sim,$(CORE)/simulator_main.cpp,simulator explorer core,-lboost_program_options))
 
-core_tests := $(patsubst %,$(CORE)/%_test.cpp,coherence coherence_race coherence_hold coherence_bad homes migrate atomic sync sync_lock sync_walk)
+core_tests := $(patsubst %,$(CORE)/%_test.cpp,coherence coherence_race coherence_hold coherence_left coherence_bad homes migrate atomic sync sync_lock sync_walk)
 $(eval $(call test,core_test,$(core_tests),explorer core))
 $(eval $(call test,explorer_test,$(CORE)/explorer_test.cpp,explorer core))
 $(eval $(call test_long,explorer_long_test,$(CORE)/explorer_long_test.cpp,explorer core))

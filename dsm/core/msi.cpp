@@ -43,7 +43,7 @@ void grant_write(State& s, Page page, const Request& r, Actions& out) {
   // What the directory says and what the requester says must agree: it may have dropped the copy we remember, and it may
   // have lost, since it asked, the copy it had.
   const bool has_copy = r.have && (d.copies & bit(r.from)) != 0;
-  ++d.epoch;
+  d.epoch = next_epoch(d.epoch);
   d.copies = 0;
   if (r.from == s.config.self) {
     s.set_asked(page, Access::none);
@@ -112,14 +112,17 @@ void on_recalled(State& s, const Received& r, Actions& out) {
   const Message& m = r.msg;
   Directory& d = s.directory(m.page);
   if (too_late(s, r)) return;
-  if (d.busy != Busy::recalling || d.owner != r.from + 1 || m.seq != s.wire_seq(m.page) || !m.carries_page ||
-      m.access != (s.front(m.page).want == Access::read ? Access::read : Access::none)) {
+  if (d.busy != Busy::recalling || d.owner != r.from + 1 || m.seq != s.wire_seq(m.page) || !m.carries_page) {
+    return out.push(bad_message(r.from));
+  }
+  // If whoever wanted the page has gone, so has what the owner was told to keep; he says what he has kept.
+  if (d.for_nobody == 0 && m.access != (s.front(m.page).want == Access::read ? Access::read : Access::none)) {
     return out.push(bad_message(r.from));
   }
   out.push(Install{m.page, r.from});
   d.owner = 0;
   d.copies = m.access == Access::read ? bit(r.from) : 0;
-  d.busy = Busy::idle;
+  d.rest();
   serve(s, m.page, out);
 }
 
@@ -131,7 +134,7 @@ void on_invalidated(State& s, const Received& r, Actions& out) {
   }
   d.copies &= ~bit(r.from);
   if (s.copies_in_the_way(m.page) != 0) return;
-  d.busy = Busy::idle;
+  d.rest();
   serve(s, m.page, out);
 }
 
@@ -142,7 +145,7 @@ void on_write_back(State& s, const Received& r, Actions& out) {
   out.push(Install{m.page, r.from});
   d.owner = 0;
   if (d.busy == Busy::performing) return;  // the answer will say whether the operation has been done
-  d.busy = Busy::idle;  // if it was being recalled, or waited for: this is it, and the recall will be ignored
+  d.rest();  // if it was being recalled, or waited for: this is it, and the recall will be ignored
   serve(s, m.page, out);
 }
 
@@ -286,7 +289,11 @@ void received(State& s, const Received& r, Actions& out) {
 void msi_step(State& s, const Event& event, Actions& out) {
   if (const auto* f = std::get_if<Fault>(&event)) return on_fault(s, *f, out);
   if (const auto* r = std::get_if<Received>(&event)) return received(s, *r, out);
-  if (std::holds_alternative<Tick>(event)) return revoke_due(s, serve, out);
+  if (const auto* l = std::get_if<Left>(&event)) return left(s, l->who, serve, out);
+  if (std::holds_alternative<Tick>(event)) {
+    revoke_due(s, serve, out);
+    return serve_unserved(s, serve, out);
+  }
   if (const auto* p = std::get_if<Perform>(&event)) return perform(s, *p, serve_on, out);
   if (const auto* p = std::get_if<Prefetch>(&event)) return prefetch(s, *p, out);
   if (const auto* d = std::get_if<Drop>(&event)) return drop(s, d->page, out);

@@ -89,6 +89,20 @@ void State::pop(Page page) {
   free_request = head;
 }
 
+bool State::forget_requests(Page page, Node from) {
+  if (queue_empty(page)) return false;
+  const bool served = front(page).from == from;
+  const std::uint16_t last = directory(page).queue;
+  std::uint16_t link = 0;
+  do {  // once round: those that stay go behind the last
+    link = requests[directory(page).queue - 1U].next;
+    const Request request = requests[link - 1U];
+    pop(page);
+    if (request.from != from) enqueue(page, request);
+  } while (link != last);
+  return served;
+}
+
 Micros State::held_until(Page page) const {
   Micros until = 0;
   for (const Recent& r : recent) {
@@ -225,7 +239,7 @@ void revoke_due(State& s, void (*serve)(State&, Page, Actions&), Actions& out) {
 }
 
 void State::arm(Actions& out) {
-  Micros next = 0;
+  Micros next = unserved < directories.size() ? now : 0;
   for (std::size_t i = 0; i < revoke_count; ++i) {
     if (revokes[i].before_grant) continue;
     const Micros due = std::max(held_until(revokes[i].page), now);

@@ -41,8 +41,10 @@ struct Directory {
   std::uint64_t copies;  // bit n: rank n has a readable copy. The home's own access is not among them
   Seq epoch;             // exclusive grants so far; on the wire a grant's seq is epoch + 1
   std::uint8_t owner;    // who may write, plus one; 0: nobody else, the home's frame is the page
-  Busy busy;
+  Busy busy : 7;
+  std::uint8_t for_nobody : 1;  // what `busy` waits for was asked in the name of one who has left: none is being served
   std::uint16_t queue;   // tail of the circular list of requests, plus one; the front one is being served
+  void rest() { busy = Busy::idle, for_nobody = 0; }
 };
 static_assert(sizeof(Directory) == 16);
 
@@ -105,6 +107,7 @@ struct State {
   std::size_t recent_next = 0;
   std::vector<Pinned> pinned;  // the first `pin_count` count
   std::size_t pin_count = 0;
+  Page unserved = ~Page{0};  // pages below it have been served since somebody left (left.cpp); no such page: all have
 
   [[nodiscard]] Node home(Page page) const { return homes.of(page); }
   [[nodiscard]] bool is_home(Page page) const { return homes.here(page); }
@@ -129,10 +132,12 @@ struct State {
   [[nodiscard]] bool has_request_room() const { return remote_requests < config.requests; }  // for another node's
   void enqueue(Page page, const Request& request);  // REQUIRES: has_request_room(), or our own and not yet `asked`
   void pop(Page page);
+  // Takes `from`'s requests out of the queue. True if the front one was among them.
+  bool forget_requests(Page page, Node from);
   // That of the front request. REQUIRES: front(page).is_atomic().
   [[nodiscard]] const Atomic& front_atomic(Page page);
   void enqueue_atomic(Page page, const Request& request, const Atomic& atomic);  // REQUIRES: as enqueue()
-  // Other nodes whose copies are in the front request's way.
+  // Other nodes whose copies are in the front request's way; if what is under way is for_nobody, those who were asked.
   [[nodiscard]] std::uint64_t copies_in_the_way(Page page);
 
   // ---- revoking, now or later ----
@@ -156,11 +161,18 @@ struct State {
   void arm(Actions& out);
 };
 
-[[nodiscard]] inline bool newer(Seq a, Seq b) { return static_cast<std::int32_t>(a - b) > 0; }
-[[nodiscard]] inline std::uint64_t bit(Node node) { return std::uint64_t{1} << node; }
+// Serial number arithmetic (RFC 1982), but no number that has been given (next_epoch) is 0, and who has none is behind all
+// who have: a host that comes may find any number in use.
+[[nodiscard]] inline bool newer(Seq a, Seq b) {
+  if (a == 0 || b == 0) return a != 0;
+  return static_cast<std::int32_t>(a - b) > 0;
+}
+[[nodiscard]] inline Seq next_epoch(Seq epoch) { return epoch + 2 == 0 ? 0 : epoch + 1; }  // wire_seq() is never 0
+// In a copyset, which has ranks only: the daemon's own access is never among the copies.
+[[nodiscard]] inline std::uint64_t bit(Node node) { return node < max_ranks ? std::uint64_t{1} << node : 0; }
 [[nodiscard]] inline Abort bad_message(Node from) { return Abort{Abort::Why::bad_message, from}; }
 
-// The two protocols: one function each, called by Coherence::step for everything but PeerLost.
+// The two protocols: one function each, called by Coherence::step for everything but PeerLost. Only msi knows Left.
 void migrate_step(State& state, const Event& event, Actions& out);
 void msi_step(State& state, const Event& event, Actions& out);
 
@@ -195,6 +207,12 @@ void on_locate(State& s, const Received& r, Actions& out);
 void on_located(State& s, const Received& r, Ask ask, Actions& out);
 // Before a question to a page's home is judged: whoever asks has been told that the page lives here.
 void learn_home(State& s, const Received& r);
+
+// ---- hosts that go while the pages stay (left.cpp); `serve` is the protocol's ----
+using Serve = void (*)(State&, Page, Actions&);
+void left(State& s, Node who, Serve serve, Actions& out);
+// Serves what left() has made room for and could not serve yet, for a step's actions are bounded: at every Tick.
+void serve_unserved(State& s, Serve serve, Actions& out);
 
 // Time has passed: what is held no longer goes. `serve` is called for pages of which the home itself was the holder.
 void revoke_due(State& state, void (*serve)(State&, Page, Actions&), Actions& out);

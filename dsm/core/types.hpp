@@ -22,6 +22,7 @@ using Lane = std::uint8_t;     // connection of a pair of nodes: 0 the service l
 using Site = std::uint64_t;    // names a (thread, instruction); 0 is "unknown"; compared, never interpreted
 
 inline constexpr std::size_t max_ranks = 64;
+inline constexpr Node daemon_node = 64;  // no rank: the home of all pages under Placement::daemon (homes.hpp)
 inline constexpr std::size_t max_waiters = 256;
 inline constexpr std::size_t max_pins = 256;  // pages that a node keeps pinned at one time
 
@@ -83,7 +84,7 @@ struct Message {
 // faults again should the access not be enough.
 struct Fault { Page page; Access want; Waiter waiter; Lane lane = 0; Site site = 0; Micros now = 0; };
 // A thread asks for an atomic operation. It is told by Performed, and not woken otherwise. REQUIRES: the page's home is
-// known here (Coherence::home), as it is when the page has ever been.
+// known here (Coherence::home), as it is when the page has ever been; not Placement::daemon (atomic.cpp says why).
 struct Perform { Page page; Atomic atomic; Waiter waiter; Lane lane = 0; Micros now = 0; };
 // Fetch a readable copy that nobody waits for.
 struct Prefetch { Page page; Lane lane = 0; Micros now = 0; };
@@ -103,8 +104,16 @@ struct Resumed { Page page; Micros now; };
 struct Pin { Page page; Micros until; Micros now = 0; };
 struct Unpin { Page page; Micros now = 0; };  // ignored if the page is not pinned
 struct PeerLost { Node who; };
+// At the daemon of Placement::daemon, under msi: the host in slot `who` has gone, in good order or lost. Elsewhere that
+// is the end, as PeerLost is. From here on the home's frame is the page wherever that host was the owner (View::owner
+// tells, before this event, which pages those are): whoever drives has put into it what the host said last, or knows
+// that the writes since are lost. REQUIRES: nothing that the host has said is Received after this, and nothing that was
+// on its way to it arrives any more, not even at the host that gets the slot next. That one begins with a Coherence of
+// its own, and may do so at once.
+struct Left { Node who; Micros now = 0; };
 
-using Event = std::variant<Fault, Perform, Prefetch, Drop, WriteBack, Received, Tick, Resumed, Pin, Unpin, PeerLost>;
+using Event =
+    std::variant<Fault, Perform, Prefetch, Drop, WriteBack, Received, Tick, Resumed, Pin, Unpin, PeerLost, Left>;
 
 // ---- what the node must then do ---------------------------------------------------------------------------------------
 
