@@ -1,6 +1,5 @@
 #include "dsm/dshm_agent/local.hpp"
 
-#include <algorithm>
 #include <cstdint>
 
 #include "dsm/sysv/wire.hpp"

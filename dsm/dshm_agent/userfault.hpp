@@ -1,0 +1,47 @@
+// dsm/dshm_agent/userfault.hpp - the userfaultfd of another process, by a copy of its descriptor: userfaultfd(2).
+//
+// As dsm/pager/uffd.cpp, which says why nothing is written or read behind a protection's back; but the memory is another
+// process's, there is one thread, and what is not here is no entry in any page table because the frame was punched out of
+// the memfd, which takes it from all processes at once.
+//
+// The process may end, exec, unmap or remap at any time. Then its memory, or that part of it, is not ours to protect any
+// more: none of that is an error. All else that keeps a page from being protected ends the agent: the leases run out, and
+// no process goes on with what it should not see. Thread-safety: none. Not async-signal-safe.
+#pragma once
+#include <linux/userfaultfd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+
+#include "dsm/core/types.hpp"
+#include "ipc/fd.hpp"
+
+namespace dsm::dshm_agent {
+
+class Userfault {
+ public:
+  // Throws std::system_error if `fd` is no userfaultfd that can do what is needed: Linux 6.4 or newer.
+  explicit Userfault(ipc::Fd fd);
+
+  [[nodiscard]] int fd() const noexcept { return fd_.get(); }
+  // From now on faults there are told. 0, or an errno value: no such mapping; not a writable memfd's.
+  [[nodiscard]] int watch(std::uint64_t address, std::uint64_t length);
+  // What has been told: as many messages as there are, and fit.
+  [[nodiscard]] std::size_t read(std::span<uffd_msg> out);
+
+  // One page at `address`. map(): `memory` has a frame for it, at `offset`.
+  void map(std::uint64_t address, core::Access access, int memory, std::uint64_t offset);
+  void write_protect(std::uint64_t address);
+  // Whoever sleeps there tries again.
+  void wake(std::uint64_t address);
+  // False: the process has ended, or is another program by now. `address`: a page that is watched, or was.
+  [[nodiscard]] bool alive(std::uint64_t address) const;
+
+ private:
+  [[nodiscard]] int lift(std::uint64_t address);
+
+  ipc::Fd fd_;
+};
+
+}  // namespace dsm::dshm_agent
