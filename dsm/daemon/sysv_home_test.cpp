@@ -1,0 +1,523 @@
+// SysvHome as a value: who is let in, each call, processes that come and go, calls that wait, and the limits.
+#include <cerrno>
+
+#include "dsm/daemon/sysv_home_testing.hpp"
+
+namespace dsm::daemon::testing {
+namespace {
+
+using Agent = Scene::Agent;
+
+void expect_part(const std::string& text, const std::string& part) {
+  EXPECT_NE(text.find(part), std::string::npos) << text << "\nhas no: " << part;
+}
+
+// ---- coming and going -------------------------------------------------------------------------------------------------
+
+TEST(SysvHome, AHostIsKnownByItsName) {
+  Scene s;
+  EXPECT_EQ(s.come("lab1").host, 1);
+  EXPECT_EQ(s.come("lab2").host, 2);
+  EXPECT_EQ(s.come("lab1").host, 1) << "another agent of the same host";
+  EXPECT_EQ(s.home.agents(), 3u);
+  EXPECT_EQ(s.said.front(), "host lab1 (10.0.0.1) has come");
+}
+
+TEST(SysvHome, AHostThatComesAgainHasItsNumberAgain) {
+  Scene s;
+  s.come("lab1").go();
+  s.come("lab2");
+  EXPECT_EQ(s.come("lab1").host, 1);
+  EXPECT_EQ(s.said.at(1), "host lab1 (10.0.0.1) has gone");
+}
+
+TEST(SysvHome, NumbersOfHostsAreUsedAgainWhenAllHaveBeenNeeded) {
+  Scene s;
+  for (int i = 1; i <= 511; ++i) {
+    Agent& agent = s.come("lab" + std::to_string(i));
+    ASSERT_EQ(agent.host, i);
+    if (i == 7 || i == 5) agent.go();
+  }
+  EXPECT_EQ(s.come("new").host, 5) << "5 and 7 have gone, 5 before 7";
+  EXPECT_EQ(s.come("lab7").host, 7);
+  Agent& late = s.come("late");
+  EXPECT_TRUE(late.ended);
+  EXPECT_EQ(late.answers.begin()->second.error, EUSERS);
+}
+
+Question hello(const std::string& name, std::uint64_t version = sysv::wire_version) {
+  Question q = Agent::question(Call::hello);
+  q.text = name, q.size = version;
+  return q;
+}
+
+TEST(SysvHome, AnotherVersionIsRefusedWithALine) {
+  Scene s;
+  Agent& agent = *s.agents.emplace(9, std::make_unique<Agent>(s, 9)).first->second;
+  const Answer answer = agent.call(hello("lab1", 7));
+  EXPECT_EQ(answer.error, EPROTONOSUPPORT);
+  expect_part(answer.text, "speaks version 7 of the protocol, and this dsmd 1");
+  EXPECT_TRUE(agent.ended);
+  EXPECT_EQ(s.home.agents(), 0u);
+}
+
+TEST(SysvHome, AHostsNameCanBePrinted) {
+  GuestId guest = 9;
+  for (const std::string& name : {std::string(), std::string("a\nb"), std::string(129, 'x')}) {
+    Scene s;
+    Agent& agent = *s.agents.emplace(guest, std::make_unique<Agent>(s, guest)).first->second;
+    EXPECT_EQ(agent.call(hello(name)).error, EINVAL);
+    EXPECT_TRUE(agent.ended);
+    ++guest;
+  }
+}
+
+TEST(SysvHome, WhoSaysNoHelloIsEnded) {
+  Scene s;
+  Agent& agent = *s.agents.emplace(9, std::make_unique<Agent>(s, 9)).first->second;
+  agent.ask(Agent::question(Call::get));
+  EXPECT_TRUE(agent.ended);
+  EXPECT_TRUE(agent.answers.empty());
+  expect_part(s.logged.back(), "said no hello");
+}
+
+TEST(SysvHome, WhatNoAgentSaysEndsThatAgentAndNoOther) {
+  Question local = Agent::question(Call::local_fault);
+  for (const std::vector<std::uint8_t>& bytes :
+       {std::vector<std::uint8_t>{}, std::vector<std::uint8_t>{9, 9, 9}, sysv::encode(Answer{}), sysv::encode(local),
+        sysv::encode(hello("lab2"))}) {
+    Scene s;
+    Agent& good = s.come("lab1");
+    Agent& bad = s.come("lab2");
+    s.hear(bad.guest, bytes);
+    EXPECT_TRUE(bad.ended);
+    EXPECT_FALSE(good.ended);
+    EXPECT_EQ(s.last_said(), "host lab2 (10.0.0.1) has gone");
+    EXPECT_GT(good.get(1), -1);
+  }
+}
+
+TEST(SysvHome, ThereIsRoomForSoManyAgents) {
+  Scene s({.agents = 2});
+  s.come("lab1");
+  Agent& second = s.come("lab1");
+  EXPECT_TRUE(s.come("lab1").ended);
+  second.go();
+  EXPECT_FALSE(s.come("lab1").ended);
+}
+
+TEST(SysvHome, AHostThatSaysNothingIsLost) {
+  Scene s;
+  Agent& agent = s.come("lab1");
+  EXPECT_EQ(s.home.next_deadline(), s.now + 5s);
+  s.after(4999ms);
+  EXPECT_FALSE(agent.ended);
+  agent.beat();
+  s.after(4999ms);
+  EXPECT_FALSE(agent.ended);
+  const std::int32_t id = agent.get(100);
+  ASSERT_EQ(agent.attach(1, id), 0);
+  s.after(5s);
+  EXPECT_TRUE(agent.ended);
+  EXPECT_EQ(s.last_said(),
+            "host lab1 (10.0.0.1) has gone: it has said nothing for 5 s; 1 attaches of 1 processes have ended");
+  EXPECT_EQ(s.home.agents(), 0u);
+}
+
+TEST(SysvHome, ABeatComesBack) {
+  Scene s;
+  Question q = Agent::question(Call::beat);
+  q.size = 0x123456789abcdef0;
+  EXPECT_EQ(s.come().call(q).value, 0x123456789abcdef0);
+}
+
+// ---- objects ----------------------------------------------------------------------------------------------------------
+
+TEST(SysvHome, IdsAndKeysAreTheSameEverywhere) {
+  Scene s;
+  Agent& one = s.come("lab1");
+  Agent& other = s.come("lab2");
+  const std::int32_t id = one.get(5000, 77);
+  EXPECT_GE(id, 0);
+  EXPECT_EQ(other.get(5000, 77, 0), id);
+  EXPECT_EQ(other.get(5001, 77, 0), -EINVAL);
+  EXPECT_EQ(other.get(5000, 78, 0), -ENOENT);
+  EXPECT_EQ(other.segment(id).size, 5000u);
+}
+
+TEST(SysvHome, ThePidOfAnotherHostIsNoPidHere) {
+  Scene s;
+  Agent& one = s.come("lab1");
+  Agent& other = s.come("lab2");
+  const std::int32_t id = one.get(1);
+  ASSERT_EQ(other.attach(1, id, 200), 0);
+  EXPECT_EQ(one.segment(id).cpid, (sysv::Pid{0, 100}));
+  EXPECT_EQ(one.segment(id).lpid, (sysv::Pid{0, (2 << 22) | 200}));
+  EXPECT_EQ(other.segment(id).cpid, (sysv::Pid{0, (1 << 22) | 100}));
+  EXPECT_EQ(other.segment(id).lpid, (sysv::Pid{0, 200}));
+}
+
+TEST(SysvHome, WhatAnAgentSaysOfItsHostIsNotAskedFor) {
+  Scene s;
+  s.come("lab1");
+  Agent& other = s.come("lab2");
+  Question q = Agent::question(Call::get);
+  q.caller.pid.host = 1;
+  q.size = 1;
+  const auto id = static_cast<std::int32_t>(other.call(q).value);
+  EXPECT_EQ(other.segment(id).cpid, (sysv::Pid{0, 100}));
+}
+
+TEST(SysvHome, SegmentsAreListedByIndex) {
+  Scene s;
+  Agent& a = s.come();
+  const std::int32_t id = a.get(1, 5, 01600);
+  Question q = Agent::question(Call::stat_index, 1000);
+  EXPECT_EQ(a.call(q).error, EACCES);
+  q.flags = 1;
+  EXPECT_EQ(a.call(q).error, 0);
+  EXPECT_EQ(a.call(q).value, id);
+  EXPECT_EQ(a.call(q).segment.value().perm.key, 5);
+  q.number = 1;
+  EXPECT_EQ(a.call(q).error, EINVAL);
+  EXPECT_FALSE(a.call(q).segment);
+}
+
+TEST(SysvHome, SegmentsAreChangedLockedAndCounted) {
+  Scene s;
+  Agent& a = s.come();
+  const std::int32_t id = a.get(4097);
+  Question q = Agent::question(Call::set);
+  q.id = id, q.uid = 7, q.gid = 8, q.mode = 0640;
+  EXPECT_EQ(a.call(q).error, 0);
+  EXPECT_EQ(a.segment(id).perm.uid, 7u);
+  q.call = Call::lock;
+  EXPECT_EQ(a.call(q).error, 0);
+  EXPECT_EQ(a.segment(id).perm.mode, 02640u);
+  q.call = Call::unlock;
+  EXPECT_EQ(a.call(q).error, 0);
+  EXPECT_EQ(a.segment(id).perm.mode, 0640u);
+  EXPECT_EQ(a.stat(id, Object::segment, 9).error, EACCES);
+  const auto totals = a.call(Agent::question(Call::info)).segment_totals.value();
+  EXPECT_EQ(totals.used, 1u);
+  EXPECT_EQ(totals.pages, 2u);
+  EXPECT_EQ(a.remove(id, Object::segment, 9), EPERM);
+  EXPECT_EQ(a.remove(id), 0);
+  EXPECT_EQ(a.stat(id).error, EINVAL);
+}
+
+TEST(SysvHome, AMillionSegmentsAreRefused) {
+  Scene s;
+  Agent& a = s.come();
+  int made = 0;
+  std::int32_t last = 0;
+  for (int i = 0; i < 10'000 && last >= 0; ++i) {
+    if ((last = a.get(1)) >= 0) ++made;
+  }
+  EXPECT_EQ(last, -ENOSPC);
+  EXPECT_EQ(made, 4096);
+}
+
+TEST(SysvHome, ACallOfNoMeaningForTheObjectIsRefused) {
+  Scene s;
+  Agent& a = s.come();
+  Question q = Agent::question(Call::get);
+  q.kind = Object::set;
+  q.size = std::uint64_t{1} << 32U;
+  EXPECT_EQ(a.call(q).error, EINVAL);
+}
+
+// ---- processes --------------------------------------------------------------------------------------------------------
+
+TEST(SysvHome, AttachesAreCounted) {
+  Scene s;
+  Agent& a = s.come();
+  const std::int32_t id = a.get(5000);
+  EXPECT_EQ(a.attach(1, id + 1), EINVAL);
+  EXPECT_EQ(a.attach(0, id), ENOMEM) << "nobody's";
+  ASSERT_EQ(a.attach(1, id), 0);
+  ASSERT_EQ(a.attach(1, id), 0);
+  ASSERT_EQ(a.attach(2, id), 0);
+  EXPECT_EQ(a.segment(id).nattch, 3u);
+  EXPECT_EQ(a.detach(2, id), 0);
+  EXPECT_EQ(a.detach(2, id), EINVAL) << "it has none any more";
+  EXPECT_EQ(a.detach(3, id), EINVAL) << "nobody knows it";
+  EXPECT_EQ(a.process_call(Call::exec, 1, 0, 101), 0);
+  EXPECT_EQ(a.segment(id).nattch, 0u);
+  EXPECT_EQ(a.segment(id).lpid, (sysv::Pid{0, 101}));
+}
+
+TEST(SysvHome, AnAttachIsAnsweredWithSizeTenureAndSlot) {
+  Scene s;
+  Agent& a = s.come("lab1");
+  Agent& b = s.come("lab2");
+  const std::int32_t id = a.get(5000);
+  Question q = Agent::question(Call::attach);
+  q.process = 1, q.id = id;
+  const Answer first = a.call(q), again = a.call(q), other = b.call(q);
+  EXPECT_EQ(first.value, 5000);
+  EXPECT_NE(first.tenure, 0u);
+  EXPECT_EQ(again.tenure, first.tenure);
+  EXPECT_EQ(again.slot, first.slot);
+  EXPECT_NE(other.tenure, first.tenure);
+  EXPECT_NE(other.slot, first.slot);
+}
+
+TEST(SysvHome, AChildInheritsEachAttach) {
+  Scene s;
+  Agent& a = s.come();
+  const std::int32_t one = a.get(1), two = a.get(1);
+  ASSERT_EQ(a.attach(1, one), 0);
+  ASSERT_EQ(a.attach(1, one), 0);
+  ASSERT_EQ(a.attach(1, two), 0);
+  EXPECT_EQ(a.fork(2, 1), 0);
+  EXPECT_EQ(a.segment(one).nattch, 4u);
+  EXPECT_EQ(a.segment(two).nattch, 2u);
+  EXPECT_EQ(a.fork(2, 1), EINVAL) << "it is there already";
+  EXPECT_EQ(a.fork(0, 1), EINVAL);
+  EXPECT_EQ(a.fork(4, 3), 0) << "a parent that has nothing";
+  EXPECT_EQ(a.process_call(Call::exit, 1), 0);
+  EXPECT_EQ(a.process_call(Call::exit, 2, 0, 202), 0);
+  EXPECT_EQ(a.process_call(Call::exit, 4), 0);
+  EXPECT_EQ(a.segment(one).nattch, 0u);
+  EXPECT_EQ(a.segment(two).nattch, 0u);
+  EXPECT_EQ(a.segment(two).lpid, (sysv::Pid{0, 202}));
+}
+
+TEST(SysvHome, WhatIsRemovedIsThereUntilTheLastDetach) {
+  Scene s;
+  Agent& a = s.come("lab1");
+  Agent& b = s.come("lab2");
+  const std::int32_t id = a.get(1, 33);
+  ASSERT_EQ(a.attach(1, id), 0);
+  EXPECT_EQ(b.remove(id), 0);
+  EXPECT_EQ(b.get(1, 33, 0), -ENOENT) << "its key is free";
+  ASSERT_EQ(b.attach(1, id), 0);
+  EXPECT_EQ(a.process_call(Call::exit, 1), 0);
+  EXPECT_EQ(b.segment(id).nattch, 1u);
+  EXPECT_NE(s.home.pages(id), nullptr);
+  b.go();
+  EXPECT_EQ(a.stat(id).error, EINVAL);
+  EXPECT_EQ(s.home.pages(id), nullptr);
+}
+
+TEST(SysvHome, AHostThatGoesDetachesAsItsProcessesWouldHave) {
+  Scene s;
+  Agent& a = s.come("lab1");
+  Agent& b = s.come("lab2");
+  const std::int32_t id = a.get(1);
+  ASSERT_EQ(b.attach(1, id, 201), 0);
+  ASSERT_EQ(b.attach(2, id, 202), 0);
+  b.go("its connection ended");
+  EXPECT_EQ(a.segment(id).nattch, 0u);
+  EXPECT_EQ(a.segment(id).lpid, (sysv::Pid{0, (2 << 22) | 202}));
+  expect_part(s.last_said(),
+              "host lab2 (10.0.0.1) has gone: its connection ended; 2 attaches of 2 processes have ended");
+}
+
+TEST(SysvHome, AnAgentHasRoomForSoManyProcessesAttachesAndCalls) {
+  Scene s({.processes = 2, .attaches = 3, .waiting = 1});
+  Agent& a = s.come();
+  const std::int32_t id = a.get(1), set = a.get_set(1);
+  ASSERT_EQ(a.attach(1, id), 0);
+  ASSERT_EQ(a.attach(2, id), 0);
+  EXPECT_EQ(a.attach(3, id), ENOMEM);
+  EXPECT_EQ(a.fork(3, 1), ENOMEM);
+  ASSERT_EQ(a.attach(1, id), 0);
+  EXPECT_EQ(a.attach(1, id), ENOMEM);
+  EXPECT_EQ(a.over(a.operate(3, set, 1)), ENOMEM);
+  EXPECT_EQ(a.over(a.operate(1, set, -1)), -1);
+  EXPECT_EQ(a.over(a.operate(2, set, -1)), ENOMEM);
+  EXPECT_EQ(a.segment(id).nattch, 3u);
+  EXPECT_EQ(s.come().attach(1, id), 0) << "other agents have room of their own";
+}
+
+// ---- semaphores -------------------------------------------------------------------------------------------------------
+
+constexpr std::int16_t undo = 0x1000, nowait = 04000;
+
+TEST(SysvHome, SemaphoresCountAcrossHosts) {
+  Scene s;
+  Agent& a = s.come("lab1");
+  Agent& b = s.come("lab2");
+  const std::int32_t set = a.get_set(3, 9);
+  EXPECT_EQ(b.get_set(3, 9), set);
+  EXPECT_EQ(a.over(a.operate(1, set, 2)), 0);
+  EXPECT_EQ(b.value(set), 2);
+  EXPECT_EQ(b.value(set, Call::get_pid), (1 << 22) | 100);
+  EXPECT_EQ(a.value(set, Call::get_pid), 100);
+  EXPECT_EQ(b.over(b.operate(1, set, -3, nowait)), EAGAIN);
+  EXPECT_EQ(b.stat(set, Object::set).set.value().count, 3u);
+  EXPECT_EQ(b.stat(set + 1, Object::set).error, EINVAL);
+}
+
+TEST(SysvHome, AllValuesAreSetAndRead) {
+  Scene s;
+  Agent& a = s.come();
+  const std::int32_t set = a.get_set(3);
+  Question q = Agent::question(Call::set_all);
+  q.id = set, q.values = {4, 5, 6};
+  EXPECT_EQ(a.call(q).error, 0);
+  q.values.pop_back();
+  EXPECT_EQ(a.call(q).error, EINVAL);
+  q.call = Call::get_all;
+  EXPECT_EQ(a.call(q).values, (std::vector<std::uint16_t>{4, 5, 6}));
+  q.call = Call::set_value, q.number = 1, q.key = 32768;
+  EXPECT_EQ(a.call(q).error, ERANGE);
+  q.key = 9;
+  EXPECT_EQ(a.call(q).error, 0);
+  q.call = Call::get_value;
+  EXPECT_EQ(a.call(q).value, 9);
+  q.call = Call::set, q.kind = Object::set, q.mode = 0400;
+  EXPECT_EQ(a.call(q).error, 0);
+  q.call = Call::stat_index, q.number = 0;
+  EXPECT_EQ(a.call(q).value, set);
+  EXPECT_EQ(a.call(q).set.value().perm.mode, 0400u);
+  q.call = Call::info;
+  EXPECT_EQ(a.call(q).set_totals.value().semaphores, 3u);
+}
+
+TEST(SysvHome, WhoWaitsIsAnsweredWhenItCanGoOn) {
+  Scene s;
+  Agent& a = s.come("lab1");
+  Agent& b = s.come("lab2");
+  const std::int32_t set = a.get_set(1);
+  const auto waiting = a.operate(1, set, -1);
+  EXPECT_EQ(a.over(waiting), -1);
+  EXPECT_EQ(b.value(set, Call::get_ncnt), 1);
+  EXPECT_EQ(b.over(b.operate(1, set, 1)), 0);
+  EXPECT_EQ(a.over(waiting), 0);
+  EXPECT_EQ(b.value(set), 0);
+  EXPECT_EQ(b.over(b.operate(1, set, 1)), 0);
+  const auto for_zero = a.operate(1, set, 0);
+  EXPECT_EQ(b.value(set, Call::get_zcnt), 1);
+  EXPECT_EQ(b.over(b.operate(1, set, -1)), 0);
+  EXPECT_EQ(a.over(for_zero), 0);
+}
+
+TEST(SysvHome, WhoWaitsOnWhatIsRemovedHearsSo) {
+  Scene s;
+  Agent& a = s.come("lab1");
+  Agent& b = s.come("lab2");
+  const std::int32_t set = a.get_set(1);
+  const auto waiting = a.operate(1, set, -1);
+  EXPECT_EQ(b.remove(set, Object::set), 0);
+  EXPECT_EQ(a.over(waiting), EIDRM);
+  EXPECT_EQ(a.value(set), -EINVAL);
+}
+
+TEST(SysvHome, WhoWaitsLongEnoughHearsThatTheTimeIsOver) {
+  Scene s;
+  Agent& a = s.come();
+  const std::int32_t set = a.get_set(1);
+  const auto short_one = a.operate(1, set, -1, 0, 1'000'000'000), longer = a.operate(1, set, -1, 0, 2'000'000'000);
+  EXPECT_EQ(a.over(a.operate(1, set, -1, 0, 0)), EAGAIN) << "no time at all";
+  EXPECT_EQ(a.over(a.operate(1, set, -1, 0, -2)), EINVAL);
+  const auto forever = a.operate(1, set, -1, 0, std::numeric_limits<std::int64_t>::max());
+  EXPECT_EQ(s.home.next_deadline(), s.now + 1s);
+  s.after(999ms);
+  EXPECT_EQ(a.over(short_one), -1);
+  s.after(1ms);
+  EXPECT_EQ(a.over(short_one), EAGAIN);
+  EXPECT_EQ(a.over(longer), -1);
+  Agent& b = s.come();
+  EXPECT_EQ(b.over(b.operate(1, set, 1)), 0);
+  EXPECT_EQ(a.over(longer), 0) << "the first who still waits";
+  s.after_with_beats(100s);
+  EXPECT_EQ(a.over(forever), -1);
+  EXPECT_EQ(a.value(set, Call::get_ncnt), 1);
+}
+
+TEST(SysvHome, AWaitIsGivenUp) {
+  Scene s;
+  Agent& a = s.come();
+  const std::int32_t set = a.get_set(1);
+  const auto waiting = a.operate(1, set, -1, 0, 1'000'000'000);
+  Question q = Agent::question(Call::cancel);
+  q.other = waiting;
+  EXPECT_EQ(a.answer_to(a.ask(q)), nullptr) << "cancel has no answer of its own";
+  EXPECT_EQ(a.over(waiting), EINTR);
+  a.ask(q);  // too late, and nothing happens
+  q.other = std::uint64_t{waiting} << 32U | waiting;
+  a.ask(q);
+  s.after(2s);
+  EXPECT_FALSE(a.ended);
+  EXPECT_EQ(a.value(set, Call::get_ncnt), 0);
+}
+
+TEST(SysvHome, TwoCallsWithOneNumberAreNoCalls) {
+  Scene s;
+  Agent& a = s.come();
+  const std::int32_t set = a.get_set(1);
+  Question q = Agent::question(Call::get);
+  q.request = a.operate(1, set, -1);
+  s.hear(a.guest, q);
+  EXPECT_TRUE(a.ended);
+}
+
+TEST(SysvHome, TheEndOfAProcessUndoesAndGivesUp) {
+  Scene s;
+  Agent& a = s.come("lab1");
+  Agent& b = s.come("lab2");
+  const std::int32_t set = a.get_set(1);
+  EXPECT_EQ(a.over(a.operate(1, set, 3, undo)), 0);
+  const auto waiting = a.operate(1, set, -9), another = a.operate(2, set, -9);
+  EXPECT_EQ(a.process_call(Call::exec, 1), 0);
+  EXPECT_EQ(b.value(set), 3) << "exec keeps undo values";
+  EXPECT_EQ(a.process_call(Call::exit, 1), 0);
+  EXPECT_EQ(b.value(set), 0);
+  EXPECT_EQ(a.over(waiting), EINTR);
+  EXPECT_EQ(a.over(another), -1);
+}
+
+TEST(SysvHome, AHostThatGoesUndoesAndGivesUp) {
+  Scene s;
+  Agent& a = s.come("lab1");
+  Agent& b = s.come("lab2");
+  const std::int32_t set = a.get_set(1);
+  EXPECT_EQ(a.over(a.operate(1, set, 3)), 0);
+  EXPECT_EQ(b.over(b.operate(1, set, -2, undo)), 0);
+  const auto waiting = a.operate(1, set, -3);
+  b.operate(2, set, -5, 0, 1'000'000'000);
+  b.go();
+  EXPECT_EQ(a.over(waiting), 0) << "what was taken is back";
+  s.after(2s);  // b's call would have been too late
+  EXPECT_EQ(a.value(set, Call::get_ncnt), 0);
+}
+
+// ---- the report -------------------------------------------------------------------------------------------------------
+
+TEST(SysvHome, TheReportSaysWhoIsHere) {
+  Scene s;
+  Agent& a = s.come("lab1");
+  Agent& b = s.come("lab2", "10.0.0.2");
+  const std::int32_t id = a.get(5000, 0x1234);
+  a.get_set(4);
+  ASSERT_EQ(b.attach(1, id), 0);
+  b.write(id, 1, 7);
+  a.operate(1, a.get_set(1), -1);
+  s.now += 1200ms;
+  const std::string text = a.report();
+  expect_part(text,
+              "segments 1 (at most 4096), their pages 2; semaphore sets 2 (at most 32000), semaphores 5; agents 2; "
+              "pages lost 0\n");
+  expect_part(text,
+              "host 1: lab1 (10.0.0.1), processes 1, attaches 0, segments open 0, pages held for writing 0, calls "
+              "that wait 1, heard 0.0 s ago\n");
+  expect_part(text,
+              "host 2: lab2 (10.0.0.2), processes 1, attaches 1, segments open 1, pages held for writing 1, calls "
+              "that wait 0, heard 1.2 s ago\n");
+  expect_part(text, "segment " + std::to_string(id) + ": key 0x00001234, 5000 bytes, attaches 1, open at hosts 2\n");
+}
+
+TEST(SysvHome, AReportFitsIntoAFrame) {
+  Scene s;
+  Agent& a = s.come(std::string(128, 'x'));
+  for (int i = 0; i < 4096; ++i) ASSERT_GE(a.get(1), 0);
+  const std::string text = a.report();
+  EXPECT_LE(text.size(), sysv::max_frame / 2 + 100);
+  expect_part(text, " lines more are left out here\n");
+}
+
+}  // namespace
+}  // namespace dsm::daemon::testing
