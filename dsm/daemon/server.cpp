@@ -7,6 +7,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <ctime>
 
 #include "dsm/launch/orphan_segments.hpp"
 #include "dsm/launch/status.hpp"
@@ -18,9 +20,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t max_body = 64u << 10;     // what a member says is short
-constexpr milliseconds enter_patience{10'000};  // from the handshake of a guest to its Enter
-constexpr milliseconds leave_patience{5'000};   // from its dismissal to its going
+constexpr std::size_t max_body = sysv::max_frame;  // what a member says is shorter
+constexpr std::size_t frames_per_turn = 256;       // of one agent, before others are heard
+constexpr std::size_t unread_max = 16u << 20;      // bytes that may wait for one agent
+constexpr milliseconds enter_patience{10'000};     // from the handshake of a guest to its Enter
+constexpr milliseconds leave_patience{5'000};      // from its dismissal to its going
 
 sigset_t take_signals() {
   const sigset_t set = ipc::stop_signals();
@@ -53,7 +57,10 @@ Server::Server(const Options& options, const net::JobKey& key)
            .log = [this](const std::string& line) { log(line); },
            .started = [this](const Session& session) { open_window(session); },
            .telemetry = [this](const Session& session, GuestId guest, int segment) { watch(session, guest, segment); },
-           .over = [this](const Session& session) { windows_.erase(&session); }}) {}
+           .over = [this](const Session& session) { windows_.erase(&session); }}),
+      sysv_({.seconds = [] { return static_cast<std::int64_t>(::time(nullptr)); },
+             .say = [this](const std::string& line) { say(line); },
+             .log = [this](const std::string& line) { log(line); }}) {}
 
 // Whoever reads this may be slow, or have stopped: that must not stop the sessions. What poll(2) calls ready takes a line
 // (PIPE_BUF bytes at least) without blocking.
@@ -81,8 +88,9 @@ bool Server::run() {
 }
 
 int Server::timeout_ms(Time now) const {
-  Time until = std::min(door_.next_deadline(), sessions_.next_deadline());
+  Time until = std::min({door_.next_deadline(), sessions_.next_deadline(), sysv_.next_deadline()});
   for (const auto& [id, guest] : guests_) {
+    if (guest.more) return 0;
     if (!guest.entered || guest.dismissed) until = std::min(until, guest.until);
   }
   for (const auto& [session, window] : windows_) {
@@ -96,7 +104,9 @@ int Server::timeout_ms(Time now) const {
 // end of that session is known.
 void Server::turn() {
   std::vector<pollfd> set{{signals_.fd(), POLLIN, 0}};
-  for (const auto& [id, guest] : guests_) set.push_back({guest.channel.fd(), POLLIN, 0});
+  for (const auto& [id, guest] : guests_) {
+    set.push_back({guest.channel.fd(), static_cast<short>(guest.out.empty() ? POLLIN : POLLIN | POLLOUT), 0});
+  }
   for (const auto& [session, window] : windows_) window.add_to(set);
   if (!ending_) door_.add_to(set);
   if (::poll(set.data(), set.size(), timeout_ms(Clock::now())) == -1 && errno != EINTR) ipc::throw_errno("poll");
@@ -104,13 +114,16 @@ void Server::turn() {
   read_signals();
   hear(now);
   sessions_.tick(now);
+  sysv_.tick(now);
   carry_out(now);
+  hand_out(now);
+  flush(now);
   for (auto& [session, window] : windows_) window.serve();
   if (sessions_.take_losses()) launch::remove_orphan_segments();  // of members here that were killed
   if (ending_) return;
   if (signo_ == 0 && !sessions_.served()) return take_in(now);
   ending_ = true;
-  std::erase_if(guests_, [](const auto& each) { return !each.second.entered; });
+  std::erase_if(guests_, [](const auto& each) { return !each.second.entered || each.second.agent; });
   for (auto& [id, guest] : guests_) dismiss(guest, now);
 }
 
@@ -157,12 +170,18 @@ void Server::hear(Time now) {
       continue;
     }
     sessions_.gone(id);
+    sysv_.gone(id, "its connection ended", now);
     at = guests_.erase(at);
   }
 }
 
 bool Server::hear(GuestId id, Guest& guest, Time now) {
-  for (;;) {
+  guest.more = false;
+  for (std::size_t frames = 0;; ++frames) {
+    if (guest.agent && frames == frames_per_turn) {
+      guest.more = true;
+      return !guest.dismissed || now < guest.until;
+    }
     net::FrameHeader header{};
     const std::uint8_t* body = nullptr;
     const net::Io io = guest.channel.receive(header, body);
@@ -177,6 +196,12 @@ bool Server::hear(GuestId id, Guest& guest, Time now) {
 
 // False if no guest may say that.
 bool Server::take(GuestId id, Guest& guest, const net::FrameHeader& header, const std::uint8_t* body, Time now) {
+  const bool is_sysv = header.kind == static_cast<std::uint8_t>(net::FrameKind::sysv);
+  if (is_sysv && once_ && !guest.entered) {
+    refuse_sysv(guest, now);
+    return true;
+  }
+  if (guest.agent || (is_sysv && !guest.entered)) return take_sysv(id, guest, header, body);
   if (const auto report = net::read_report(header); report && guest.entered) {
     sessions_.reported(id, *report, now);
     return true;
@@ -195,6 +220,60 @@ bool Server::take(GuestId id, Guest& guest, const net::FrameHeader& header, cons
   log(guest.address + ": said what no member says now" + (why.empty() ? "" : ": " + why));
   sessions_.misbehaved(id, "it said what no member says now");
   return false;
+}
+
+// The time is that of the hearing, not of the turn: an agent's lease must have ended when its pages are given away, and
+// it counts from when this was sent.
+bool Server::take_sysv(GuestId id, Guest& guest, const net::FrameHeader& header, const std::uint8_t* body) {
+  net::FrameHeader expected{};
+  expected.length = header.length;
+  expected.kind = static_cast<std::uint8_t>(net::FrameKind::sysv);
+  if (std::memcmp(&header, &expected, sizeof header) != 0) {
+    sysv_.gone(id, "it sent what no agent sends", Clock::now());
+    return false;
+  }
+  guest.entered = guest.agent = true;
+  const Time now = Clock::now();
+  sysv_.heard(id, guest.address, {body, header.length}, now);
+  hand_out(now);
+  return true;
+}
+
+void Server::refuse_sysv(Guest& guest, Time now) {
+  guest.entered = guest.agent = true;
+  guest.out.push(sysv::encode(
+      sysv::Answer{.error = ENOSYS,
+                   .text = "this dsmd serves one session only (--once), and no System V IPC; start one without it"}));
+  dismiss(guest, now);
+}
+
+// An agent that has been ended is told why, and its connection closed when it has read that.
+void Server::hand_out(Time now) {
+  for (SysvHome::Command& command : sysv_.take_commands()) {
+    const auto found = guests_.find(command.to);
+    if (found == guests_.end() || found->second.dismissed) continue;
+    if (!command.frame.empty()) found->second.out.push(std::move(command.frame));
+    if (command.end) dismiss(found->second, now);
+  }
+}
+
+// Others may have waited for what an agent had that is dropped here: they are told, too.
+void Server::flush(Time now) {
+  for (bool again = true; again;) {
+    again = false;
+    for (auto at = guests_.begin(); at != guests_.end();) {
+      auto& [id, guest] = *at;
+      const net::Io io = guest.out.empty() ? net::Io::done : guest.out.flush(guest.channel);
+      if (io == net::Io::done || (io == net::Io::again && guest.out.bytes() <= unread_max)) {
+        ++at;
+        continue;
+      }
+      sysv_.gone(id, io == net::Io::again ? "it does not read what it is told" : "its connection ended", now);
+      at = guests_.erase(at);
+      again = true;
+    }
+    hand_out(now);
+  }
 }
 
 void Server::carry_out(Time now) {

@@ -1,15 +1,19 @@
-// dsm/daemon/server.hpp - dsmd at work: the poll loop in which guests, the door, signals and the sessions meet.
+// dsm/daemon/server.hpp - dsmd at work: the poll loop in which guests, the door, signals, the sessions and the System V
+// objects meet.
 //
 // A guest is a connection that has proved the key. It has `enter` to say which session it comes for; then it is its
-// session's, until that dismisses it, or it goes. What dsmd says to one guest in all its life fits into any socket's
-// buffer: so nothing here blocks, whoever does not read. One thread. Not async-signal-safe.
+// session's, until that dismisses it, or it goes. What dsmd says to one member in all its life fits into any socket's
+// buffer. Or it is a host's agent of System V IPC, and its first frame says so; what waits to be sent to that is in an
+// Outbox. So nothing here blocks, whoever does not read. One thread. Not async-signal-safe.
 #pragma once
 #include <map>
 #include <optional>
 #include <string>
 
 #include "dsm/daemon/options.hpp"
+#include "dsm/daemon/outbox.hpp"
 #include "dsm/daemon/sessions.hpp"
+#include "dsm/daemon/sysv_home.hpp"
 #include "dsm/daemon/window.hpp"
 #include "dsm/net/acceptor.hpp"
 #include "ipc/signals.hpp"
@@ -30,8 +34,11 @@ class Server {
     net::Channel channel;
     std::string address;
     Time until;              // ... it has entered; ... it has gone, once dismissed
-    bool entered = false;    // it is a session's
+    bool entered = false;    // it is a session's, or an agent
     bool dismissed = false;  // all has been said; what it says is not listened to
+    bool agent = false;      // of System V IPC
+    bool more = false;       // it had more to say than one gets a hearing for in one turn
+    Outbox out{};            // to an agent
   };
   using Guests = std::map<GuestId, Guest>;
 
@@ -40,7 +47,11 @@ class Server {
   void hear(Time now);
   bool hear(GuestId id, Guest& guest, Time now);  // false: the connection is to be closed
   bool take(GuestId id, Guest& guest, const net::FrameHeader& header, const std::uint8_t* body, Time now);
+  bool take_sysv(GuestId id, Guest& guest, const net::FrameHeader& header, const std::uint8_t* body);
+  void refuse_sysv(Guest& guest, Time now);
   void carry_out(Time now);
+  void hand_out(Time now);  // what the System V objects' home has to say
+  void flush(Time now);
   static void dismiss(Guest& guest, Time now);
   void take_in(Time now);
   void read_signals();
@@ -53,6 +64,7 @@ class Server {
   ipc::SignalFd signals_;
   net::Acceptor door_;
   Sessions sessions_;
+  SysvHome sysv_;
   Guests guests_;                             // by age
   std::map<const Session*, Window> windows_;  // of those that have started
   GuestId next_ = 1;
