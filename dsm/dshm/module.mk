@@ -4,5 +4,7 @@ dshm_sources := keys attaches descriptors message userfault agent_start connecti
 $(eval $(call library,dshm,$(patsubst %,dsm/dshm/%.cpp,$(dshm_sources))))
 $(eval $(call library,dshmrun,dsm/dshm/command_line.cpp))
 $(eval $(call program,dshmrun,dsm/dshm/run_main.cpp,dshmrun))
+# It uses what it looks after: libdshm, linked statically.
+$(eval $(call program,dshmctl,dsm/dshm/dshmctl.cpp,dshm dshm_local sysv pager,-lboost_program_options))
 # What it does not interpose is tested here; the rest, from outside, by dshm_run_test.
 $(eval $(call test,dshm_test,$(patsubst %,dsm/dshm/%_test.cpp,keys attaches command_line) dsm/dshm/keys.cpp dsm/dshm/attaches.cpp,dshmrun))

@@ -101,12 +101,14 @@ Ended Program::wait(std::chrono::seconds limit) {
   return result_;
 }
 
-Dsmd::Dsmd(const std::vector<std::string>& options) : folder_(::testing::TempDir() + "dsm-daemon-XXXXXX") {
+Dsmd::Dsmd(const std::vector<std::string>& options, const std::string& address)
+    : folder_(::testing::TempDir() + "dsm-daemon-XXXXXX"), address_(address) {
   EXPECT_NE(::mkdtemp(folder_.data()), nullptr);
-  std::vector<std::string> arguments{program_path("dsmd"), "--port", "0", "--key", key_file(), "-v"};
+  std::vector<std::string> arguments{program_path("dsmd"), "--listen", address_, "--port", "0", "--key",
+                                     key_file(),           "-v"};
   arguments.insert(arguments.end(), options.begin(), options.end());
   itself_ = std::make_unique<Program>(arguments, std::vector<std::string>{});
-  const std::string before = "dsmd: listens at 127.0.0.1:";
+  const std::string before = "dsmd: listens at " + address_ + ":";
   if (!itself_->shows("; the key file is ")) return;
   port_ = static_cast<std::uint16_t>(std::stoi(itself_->err().substr(itself_->err().find(before) + before.size())));
 }

@@ -26,6 +26,7 @@ class Program {
   bool shows(const std::string& text);  // waits for it; fails the test when it does not come
   // Kills it, and fails the test, if it takes longer.
   Ended wait(std::chrono::seconds limit = launch::testing::patience);
+  [[nodiscard]] const std::string& out() const { return result_.out; }  // till the last look at it
   [[nodiscard]] const std::string& err() const { return result_.err; }
   void kill(int signo) const;
 
@@ -40,12 +41,12 @@ using Programs = std::vector<std::unique_ptr<Program>>;
 
 class Dsmd {
  public:
-  // Listens on loopback, at a port of its own, and says all there is to say (-v).
-  explicit Dsmd(const std::vector<std::string>& options = {});
+  // Listens at that address of this machine, at a port of its own, and says all there is to say (-v).
+  explicit Dsmd(const std::vector<std::string>& options = {}, const std::string& address = "127.0.0.1");
   Dsmd(const Dsmd&) = delete;
   ~Dsmd();
 
-  [[nodiscard]] std::string at() const { return "127.0.0.1:" + std::to_string(port_); }
+  [[nodiscard]] std::string at() const { return address_ + ":" + std::to_string(port_); }
   [[nodiscard]] std::uint16_t port() const { return port_; }
   [[nodiscard]] const std::string& folder() const { return folder_; }
   [[nodiscard]] std::string key_file() const { return folder_ + "/key"; }
@@ -61,7 +62,7 @@ class Dsmd {
   [[nodiscard]] std::size_t descriptors() const;
 
  private:
-  std::string folder_;
+  std::string folder_, address_;
   std::unique_ptr<Program> itself_;
   std::uint16_t port_ = 0;
 };
