@@ -65,5 +65,3 @@ $(eval $(call test,slurm_test,dsm/tests/slurm_test.cpp,testbench ipc04,,dsmexec 
 # Programs that share by System V calls, on hosts of their own. They know nothing of us.
 dshm_stress := $(patsubst %,dsm/tests/%.cpp,dshm_stress dshm_stress_calls dshm_stress_records)
 $(eval $(call program,dshm_stress,$(dshm_stress),,-lboost_program_options))
-dshm_hosts_tests := $(patsubst %,dsm/tests/%.cpp,hosts_bench daemon_bench dshm_bench dshm_scripts dshm_languages_test dshm_hosts_test dshm_failure_test)
-$(eval $(call test,dshm_hosts_test,$(dshm_hosts_tests),testbench ipc06 ipc04,,dsmd dshmrun dshmctl dshm_agent dshm_stress dshm_example shm_random shm_writer shm_reader dsm_slow_link))
