@@ -65,3 +65,8 @@ $(eval $(call test,slurm_test,dsm/tests/slurm_test.cpp,testbench ipc04,,dsmexec 
 # Programs that share by System V calls, on hosts of their own. They know nothing of us.
 dshm_stress := $(patsubst %,dsm/tests/%.cpp,dshm_stress dshm_stress_calls dshm_stress_records)
 $(eval $(call program,dshm_stress,$(dshm_stress),,-lboost_program_options))
+
+# What each System V call does, line by line: on a bare kernel and under dshmrun it must be the same. Stands on nothing of ours.
+sysv_table := $(patsubst %,dsm/tests/%.cpp,sysv_table $(addprefix sysv_table_,get attach process set operate age pair))
+$(eval $(call program,sysv_table,$(sysv_table),,))
+$(eval $(call test,sysv_table_test,dsm/tests/sysv_table_test.cpp,,,sysv_table))
