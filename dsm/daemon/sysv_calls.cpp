@@ -34,7 +34,6 @@ Time time_limit(Time now, std::int64_t timeout_ns) {
 void SysvHome::ask(Agent& agent, Question q, Time now) {
   if (!sysv::type_of(q.call) || q.call == Call::hello) return misbehaved(agent, "it asked what no agent asks", now);
   if (q.call == Call::cancel) return cancel(agent, static_cast<std::uint32_t>(q.other), EINTR);
-  if (q.call == Call::leave) return leave(agent, q, now);
   if (agent.waiting.contains(q.request)) return misbehaved(agent, "it gave two calls the same number", now);
   q.caller.pid.host = agent.host;
   Answer a{.request = q.request};
@@ -64,6 +63,9 @@ int SysvHome::call(Agent& agent, const Question& q, Answer& a, Time now) {
       }
       return 0;
     }
+    case Call::leave:
+      leave(agent, q.tenure);
+      return 0;
     case Call::beat:
       a.value = static_cast<std::int64_t>(q.size);
       return 0;
@@ -258,19 +260,16 @@ void SysvHome::end_process(Agent& agent, sysv::ProcessNumber number, Process& pr
   agent.processes.erase(number);
 }
 
-void SysvHome::leave(Agent& agent, const Question& q, Time now) {
-  const auto tenure = agent.tenures.find(q.tenure);
-  if (tenure != agent.tenures.end()) {
-    const auto [segment, slot] = tenure->second;
-    for (const auto& [number, process] : agent.processes) {
-      if (!process.attaches.contains(segment)) continue;
-      return misbehaved(agent, "it left a segment that its processes have attached", now);
-    }
-    agent.tenures.erase(tenure);
-    stores_.at(segment).holders[slot] = {};
-    end_tenure(segment, slot, title(agent));
-  }
-  answer(agent.guest, agent.host, {.request = q.request});
+// Attaches are counted apart: they may end before this, or after it. What the agent has not sent back it has not got: a
+// grant was on its way, and met nobody.
+void SysvHome::leave(Agent& agent, std::uint32_t tenure) {
+  const auto found = agent.tenures.find(tenure);
+  if (found == agent.tenures.end()) return;  // its segment is gone, or it has been left before
+  const auto [segment, slot] = found->second;
+  agent.tenures.erase(found);
+  Segment& store = stores_.at(segment);
+  store.holders[slot] = {};
+  static_cast<void>(store.pages->close(slot));
 }
 
 // ---- semaphore operations that wait -----------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ using sysv::Question;
 
 constexpr std::chrono::nanoseconds silence{dshm_agent::silence_ns};
 constexpr sysv::HostNumber hosts_max = 511;  // sysv::shown_to has room for so many
-constexpr std::size_t name_max = 128;
+constexpr std::size_t name_max = 255;
 constexpr std::size_t losses_shown = 64;
 
 bool is_name(const std::string& text) {
@@ -24,6 +24,10 @@ bool is_name(const std::string& text) {
     const auto byte = static_cast<unsigned char>(c);
     return byte >= 0x20 && byte != 0x7f;
   });
+}
+
+std::string counted(std::uint64_t count, const char* one, const char* many) {
+  return fmt::format("{} {}", count, count == 1 ? one : many);
 }
 
 }  // namespace
@@ -35,7 +39,12 @@ SysvHome::SysvHome(Config config)
 
 SysvHome::~SysvHome() = default;
 
-std::string SysvHome::title(const Agent& agent) { return fmt::format("host {} ({})", agent.name, agent.address); }
+// To people the last word of its name is name enough: what is before it makes it unique.
+std::string SysvHome::short_name(const Agent& agent) { return agent.name.substr(agent.name.rfind(' ') + 1); }
+
+std::string SysvHome::title(const Agent& agent) {
+  return fmt::format("host {} ({})", short_name(agent), agent.address);
+}
 
 const SysvPages* SysvHome::pages(std::int32_t id) const {
   const auto found = stores_.find(id);
@@ -160,7 +169,8 @@ void SysvHome::lose(Agent& agent, const std::string& how, Time now) {
   const std::string who = title(agent);
   std::string line = who + " has gone";
   if (agent.attaches != 0 || !agent.tenures.empty() || !agent.waiting.empty()) {
-    line += fmt::format(": {}; {} attaches of {} processes have ended", how, agent.attaches, agent.processes.size());
+    line += fmt::format(": {}; that ends {} of {}", how, counted(agent.attaches, "attach", "attaches"),
+                        counted(agent.processes.size(), "process", "processes"));
   }
   const Time until = agent.heard + silence;
   if (!agent.tenures.empty() && now < until) {
@@ -193,19 +203,19 @@ void SysvHome::end_leases(Time now) {
   const auto due = std::stable_partition(leases_.begin(), leases_.end(), runs);
   const std::vector<Lease> over(due, leases_.end());
   leases_.erase(due, leases_.end());
-  for (const Lease& lease : over) end_tenure(lease.segment, lease.slot, lease.who);
+  for (const Lease& lease : over) end_lease(lease);
 }
 
-void SysvHome::end_tenure(std::int32_t segment, core::Node slot, const std::string& who) {
-  const auto store = stores_.find(segment);
+void SysvHome::end_lease(const Lease& lease) {
+  const auto store = stores_.find(lease.segment);
   if (store == stores_.end()) return;
-  const std::uint64_t lost = store->second.pages->close(slot);
+  const std::uint64_t lost = store->second.pages->close(lease.slot);
   if (lost == 0) return;
   pages_lost_ += lost;
-  losses_.push_back({config_.seconds(), segment, lost, who});
+  losses_.push_back({config_.seconds(), lease.segment, lost, lease.who});
   if (losses_.size() > losses_shown) losses_.erase(losses_.begin());
-  config_.say(fmt::format("{} pages of segment {} that {} held for writing are as they were when they were last here",
-                          lost, segment, who));
+  config_.say(fmt::format("segment {}: what {} had written to {} is lost; others read what was there before",
+                          lease.segment, lease.who, counted(lost, "page", "pages")));
 }
 
 // Segments that were destroyed have no attaches; what agents still have of their pages is worth nothing.

@@ -88,7 +88,7 @@ class SysvHome {
   struct Agent {
     GuestId guest = 0;
     sysv::HostNumber host = 0, number = 0;
-    std::string name, address;
+    std::string name, address;  // as it has said; where it is
     Time heard{};
     std::map<sysv::ProcessNumber, Process> processes;
     std::map<std::uint32_t, Tenure> tenures;
@@ -130,10 +130,10 @@ class SysvHome {
   void misbehaved(Agent& agent, const std::string& how, Time now);
   void lose(Agent& agent, const std::string& how, Time now);  // the agent is no more when it returns
   void end_leases(Time now);
-  // The slot has no pages any more.
-  void end_tenure(std::int32_t segment, core::Node slot, const std::string& who);
+  void end_lease(const Lease& lease);
   void deliver(std::int32_t segment, core::Node to, const core::Message& message, const std::uint8_t* page);
   void tell(GuestId to, const sysv::Frame& frame);
+  [[nodiscard]] static std::string short_name(const Agent& agent);
   [[nodiscard]] static std::string title(const Agent& agent);
   void settle();  // what follows from what has happened: for segments that are gone, and calls that are over
 
@@ -149,7 +149,7 @@ class SysvHome {
   [[nodiscard]] int detach(Agent& agent, const sysv::Question& q);
   void detach_all(Agent& agent, Process& process);
   void end_process(Agent& agent, sysv::ProcessNumber number, Process& process);
-  void leave(Agent& agent, const sysv::Question& q, Time now);
+  void leave(Agent& agent, std::uint32_t tenure);
   [[nodiscard]] int operate(Agent& agent, const sysv::Question& q, Time now);
   void cancel(Agent& agent, std::uint64_t request, int error);
   void answer_waiting(sysv::Ticket ticket, int error);

@@ -63,7 +63,7 @@ TEST(SysvHome, AnotherVersionIsRefusedWithALine) {
 
 TEST(SysvHome, AHostsNameCanBePrinted) {
   GuestId guest = 9;
-  for (const std::string& name : {std::string(), std::string("a\nb"), std::string(129, 'x')}) {
+  for (const std::string& name : {std::string(), std::string("a\nb"), std::string(256, 'x')}) {
     Scene s;
     Agent& agent = *s.agents.emplace(guest, std::make_unique<Agent>(s, guest)).first->second;
     EXPECT_EQ(agent.call(hello(name)).error, EINVAL);
@@ -120,7 +120,7 @@ TEST(SysvHome, AHostThatSaysNothingIsLost) {
   s.after(5s);
   EXPECT_TRUE(agent.ended);
   EXPECT_EQ(s.last_said(),
-            "host lab1 (10.0.0.1) has gone: it has said nothing for 5 s; 1 attaches of 1 processes have ended");
+            "host lab1 (10.0.0.1) has gone: it has said nothing for 5 s; that ends 1 attach of 1 process");
   EXPECT_EQ(s.home.agents(), 0u);
 }
 
@@ -312,7 +312,7 @@ TEST(SysvHome, AHostThatGoesDetachesAsItsProcessesWouldHave) {
   EXPECT_EQ(a.segment(id).nattch, 0u);
   EXPECT_EQ(a.segment(id).lpid, (sysv::Pid{0, (2 << 22) | 202}));
   expect_part(s.last_said(),
-              "host lab2 (10.0.0.1) has gone: its connection ended; 2 attaches of 2 processes have ended");
+              "host lab2 (10.0.0.1) has gone: its connection ended; that ends 2 attaches of 2 processes");
 }
 
 TEST(SysvHome, AnAgentHasRoomForSoManyProcessesAttachesAndCalls) {
@@ -512,7 +512,7 @@ TEST(SysvHome, TheReportSaysWhoIsHere) {
 
 TEST(SysvHome, AReportFitsIntoAFrame) {
   Scene s;
-  Agent& a = s.come(std::string(128, 'x'));
+  Agent& a = s.come(std::string(255, 'x'));
   for (int i = 0; i < 4096; ++i) ASSERT_GE(a.get(1), 0);
   const std::string text = a.report();
   EXPECT_LE(text.size(), sysv::max_frame / 2 + 100);

@@ -50,16 +50,16 @@ std::string SysvHome::report(Time now) const {
     lines.add(
         fmt::format("host {}: {} ({}), processes {}, attaches {}, segments open {}, pages held for writing {}, calls "
                     "that wait {}, heard {:.1f} s ago",
-                    agent.host, agent.name, agent.address, agent.processes.size(), agent.attaches, agent.tenures.size(),
-                    writes, agent.waiting.size(), seconds(now - agent.heard)));
+                    agent.host, short_name(agent), agent.address, agent.processes.size(), agent.attaches,
+                    agent.tenures.size(), writes, agent.waiting.size(), seconds(now - agent.heard)));
   }
   for (const Lease& lease : leases_) {
     lines.add(fmt::format("{}: lost; its pages of segment {} wait {:.1f} s for its lease to end", lease.who,
                           lease.segment, seconds(lease.until - now)));
   }
   for (const Loss& loss : losses_) {
-    lines.add(fmt::format("segment {}: {} pages that {} held for writing were lost {} s ago", loss.segment, loss.pages,
-                          loss.who, config_.seconds() - loss.when));
+    lines.add(fmt::format("segment {}: lost {} s ago, pages to which {} had written: {}", loss.segment,
+                          config_.seconds() - loss.when, loss.who, loss.pages));
   }
   for (std::int32_t index = 0; segments.used != 0 && index <= segments.highest_index; ++index) {
     sysv::SegmentStat segment;
