@@ -22,7 +22,7 @@ namespace dsm::sysv::differential {
 inline constexpr int seats = 5;
 inline constexpr std::size_t max_ops = 7, max_values = 12;
 
-// Both sides have these. In a namespace of its own, the kernel is told so.
+// Both sides have these where the kernel can be told so, in a namespace of its own; else both have what Linux begins with.
 inline constexpr SegmentLimits segment_limits{.max_size = 50'000, .max_pages = 40, .max_count = 6};
 inline constexpr SetLimits set_limits{.per_set = 10, .all = 40, .per_call = 6, .sets = 6, .max_value = 32767};
 
@@ -148,7 +148,7 @@ class Kernel {
 // The values, and what processes there are in their eyes.
 class Model {
  public:
-  explicit Model(std::function<std::int64_t()> now);
+  Model(std::function<std::int64_t()> now, bool small_limits);
 
   void start(int seat, pid_t pid);
   // Nothing: it waits. `made`: the pid of a fork's child.

@@ -106,8 +106,9 @@ std::string text(const Reply& reply) {
   return out.str();
 }
 
-Model::Model(std::function<std::int64_t()> now)
-    : segments_(segment_limits, now, [](std::int32_t) {}), sets_(set_limits, now) {}
+Model::Model(std::function<std::int64_t()> now, bool small_limits)
+    : segments_(small_limits ? segment_limits : SegmentLimits{}, now, [](std::int32_t) {}),
+      sets_(small_limits ? set_limits : SetLimits{}, now) {}
 
 void Model::start(int seat, pid_t pid) {
   at(seat) = {.pid = {.host = host, .pid = pid}, .owner = {.agent = 1, .process = ++last_process_}};

@@ -261,6 +261,8 @@ class Walk {
   void compare(const Action& action, const Reply& got, const Reply& expected) {
     Reply wanted = expected;
     if (wanted.error == 0 && makes_object(action.kind)) learn(action, got, wanted);
+    if (wanted.error != 0 && got.error == 0 && makes_object(action.kind))  // wrong, but it shall not be left behind
+      kernel_.named(action.kind, -2, static_cast<std::int32_t>(got.value));
     if (wanted.error == 0 && gives_id(action.kind))
       wanted.value = kernel_.id_of(action.kind, static_cast<std::int32_t>(wanted.value));
     if (!same_ids_) wanted.fields[field::seq] = got.fields[field::seq];
@@ -325,7 +327,7 @@ class Walk {
   std::mt19937_64 random_;
   std::int64_t now_ = kernel_seconds();
   Kernel kernel_{};
-  Model model_{[this] { return now_; }};
+  Model model_{[this] { return now_; }, kernel_.own_namespace()};
   // Linux makes longer ids if it is told so at boot.
   bool same_ids_ = kernel_.own_namespace();
   std::int32_t first_key_ = kernel_.own_namespace() ? 1 : 0x5a000000 + ::getpid() * 8 % 0x1000000;
@@ -340,7 +342,7 @@ class Walk {
 
 TEST(Differential, TheKernelAndTheValuesAgree) {
   const std::uint64_t first = from_environment("SYSV_SEED", std::random_device{}());
-  const std::uint64_t steps = from_environment("SYSV_STEPS", 1500);
+  const std::uint64_t steps = from_environment("SYSV_STEPS", 1000);
   for (std::uint64_t seed = first; seed < first + 3; ++seed) {
     std::cout << "seed " << seed << std::endl;
     Walk walk(seed);
