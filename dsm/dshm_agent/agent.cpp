@@ -267,10 +267,7 @@ void Agent::retire() {
   for (auto& [id, segment] : segments_) {
     segment->freeze();
     segment->say_last();
-    sysv::Question leave;
-    leave.call = sysv::Call::leave;
-    leave.tenure = segment->tenure();
-    to_dsmd(leave);
+    closed_.push_back(segment->tenure());
   }
   for (auto& [number, process] : processes_) {
     sysv::Question exit;
@@ -279,6 +276,7 @@ void Agent::retire() {
     exit.caller = process.caller;
     to_dsmd(exit);
   }
+  leave_closed();
   expire_all();
 }
 

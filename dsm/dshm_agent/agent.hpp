@@ -7,8 +7,9 @@
 // be under way (semop waits); frames to dsmd go in one order, and dsmd answers in that order all but `operate`. So what an
 // answer says is in force, with all that was asked before it, and nothing of what was asked after.
 //
-// The last local detach of a segment: pages held for writing go home (PageFrame::last), then `leave`, and only then the
-// detach (or exec, or exit) itself; so when the caller of shmdt goes on, other hosts see what it has written.
+// The last local detach of a segment: pages held for writing go home (PageFrame::last), then the detach (or exec, or exit)
+// itself, and at once `leave`: dsmd takes it from nobody whose processes have the segment attached, and until it comes
+// whoever wants such a page waits. So when the caller of shmdt goes on, other hosts see what it has written.
 //
 // One thread; nothing here waits but epoll_wait. Not async-signal-safe.
 #pragma once
@@ -91,6 +92,7 @@ class Agent {
   void on_cancel(const Connection& connection);
   void answered(sysv::Answer answer);
   void attached(const Pending& pending, sysv::Answer& answer);
+  void give_back(const Pending& attach);
   void forked(const Pending& pending, sysv::Answer& answer);
   [[nodiscard]] Segment* segment_for(const Pending& pending, const sysv::Answer& answer);
   [[nodiscard]] std::uint32_t new_request();
@@ -108,6 +110,7 @@ class Agent {
   void detach_all(Process& process);
   void detached(Process& process, std::int32_t segment);
   void close_if_unused(std::int32_t segment);
+  void leave_closed();
   void probe();
   [[nodiscard]] bool is_still_there(const Process& process);
   void read_faults(ProcessNumber number);
@@ -122,6 +125,7 @@ class Agent {
   LeasePage lease_;
   Processes processes_;
   std::map<std::int32_t, std::unique_ptr<Segment>> segments_;  // by id; those that are attached here
+  std::vector<std::uint32_t> closed_;  // tenures of segments that are gone from here, to be left in a moment
   std::map<ConnectionId, Connection> connections_;
   std::map<std::uint32_t, Pending> pending_;
   ConnectionId next_connection_ = 1;

@@ -146,7 +146,8 @@ void Agent::on_unmapped(Connection& connection, const Question& question) {
     Question detach = question;
     detach.call = Call::detach;
     detach.address = detach.size = 0;
-    return forward(connection, std::move(detach));
+    forward(connection, std::move(detach));
+    return leave_closed();
   }
   refuse(connection, question, 0);
 }
@@ -165,6 +166,7 @@ void Agent::on_detach(Connection& connection, const Question& question) {
   Question detach = question;
   detach.address = 0;
   forward(connection, std::move(detach));
+  leave_closed();
 }
 
 void Agent::on_fork(Connection& connection, const Question& question, Letter& letter) {
@@ -216,10 +218,7 @@ Segment* Agent::segment_for(const Pending& pending, const Answer& answer) {
                            .to_process = [this](Process& process, const Order& one) { order(process, one); }});
     } catch (const std::exception&) {  // no memory, or no descriptor
       segments_.erase(pending.segment);
-      Question leave;
-      leave.call = Call::leave;
-      leave.tenure = answer.tenure;
-      to_dsmd(leave);
+      closed_.push_back(answer.tenure);
       return nullptr;
     }
   }
@@ -229,26 +228,30 @@ Segment* Agent::segment_for(const Pending& pending, const Answer& answer) {
 void Agent::attached(const Pending& pending, Answer& answer) {
   const auto connection = connections_.find(pending.connection);
   const auto process = processes_.find(pending.process);
-  if (answer.error != 0) {
-    close_if_unused(pending.segment);
-    if (connection != connections_.end()) tell(connection->second, answer);
-    return;
-  }
-  Segment* const segment = segment_for(pending, answer);
+  const bool granted = answer.error == 0;
+  Segment* const segment = granted ? segment_for(pending, answer) : nullptr;
   if (segment != nullptr && segment->tenure() != answer.tenure) return dsmd_has_gone();  // not what dsmd says
   if (segment != nullptr && process != processes_.end() && connection != connections_.end()) {
     process->second.attaches.emplace_back(pending.segment);
     return tell(connection->second, answer, segment->memory());
   }
+  if (granted) answer = {.request = pending.request, .error = ENOMEM};
   close_if_unused(pending.segment);
-  if (process == processes_.end()) return;  // its end has been said, and this attach's with it
+  if (granted) give_back(pending);
+  leave_closed();
+  if (connection != connections_.end()) tell(connection->second, answer);
+}
+
+// An attach that nobody can use. If the process has ended that has been said, and this attach's end with it.
+void Agent::give_back(const Pending& attach) {
+  const auto process = processes_.find(attach.process);
+  if (process == processes_.end()) return;
   Question detach;
   detach.call = Call::detach;
-  detach.id = pending.segment;
-  detach.process = pending.process;
+  detach.id = attach.segment;
+  detach.process = attach.process;
   detach.caller = process->second.caller;
   to_dsmd(detach);
-  if (connection != connections_.end()) tell(connection->second, {.request = pending.request, .error = ENOMEM});
 }
 
 void Agent::forked(const Pending& pending, Answer& answer) {
@@ -263,6 +266,11 @@ void Agent::forked(const Pending& pending, Answer& answer) {
     child->second.attaches = parent->second.attaches;
     watch(service->second.fd.get(), Source::connection, service->first);
   }
+  // Whether segments are in use could not be said before.
+  std::vector<std::int32_t> ids;
+  for (const auto& [id, segment] : segments_) ids.push_back(id);
+  for (const std::int32_t id : ids) close_if_unused(id);
+  leave_closed();
   if (connection != connections_.end()) tell(connection->second, answer);
 }
 

@@ -182,6 +182,7 @@ void Agent::exited(ProcessNumber number) {
   exit.process = number;
   exit.caller = process.caller;
   to_dsmd(exit);
+  leave_closed();
   if (process.userfault) unwatch(process.userfault->fd());
   processes_.erase(at);
   std::vector<ConnectionId> its;  // a child of fork may still have them open
@@ -200,6 +201,7 @@ void Agent::executed(Process& process) {
   exec.process = process.number;
   exec.caller = process.caller;
   to_dsmd(exec);
+  leave_closed();
 }
 
 void Agent::detach_all(Process& process) {
@@ -229,13 +231,21 @@ void Agent::close_if_unused(std::int32_t segment) {
   }
   for (const auto& [request, pending] : pending_) {
     if (pending.call == Call::attach && pending.segment == segment) return;  // dsmd may have granted it already
+    if (pending.call == Call::local_fork) return;                            // a child may inherit it
   }
   if (!over_) at->second->say_last();
-  Question leave;
-  leave.call = Call::leave;
-  leave.tenure = at->second->tenure();
-  to_dsmd(leave);
+  closed_.push_back(at->second->tenure());
   segments_.erase(at);
+}
+
+// Comes right behind the detach: whoever attaches it next gets a tenure of his own.
+void Agent::leave_closed() {
+  for (const std::uint32_t tenure : std::exchange(closed_, {})) {
+    Question leave;
+    leave.call = Call::leave;
+    leave.tenure = tenure;
+    to_dsmd(leave);
+  }
 }
 
 // ---- those whose service connection has ended while they live: exec, or they have closed it ----
