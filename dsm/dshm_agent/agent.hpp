@@ -8,8 +8,8 @@
 // answer says is in force, with all that was asked before it, and nothing of what was asked after.
 //
 // The last local detach of a segment: pages held for writing go home (PageFrame::last), then the detach (or exec, or exit)
-// itself, and at once `leave`: dsmd takes it from nobody whose processes have the segment attached, and until it comes
-// whoever wants such a page waits. So when the caller of shmdt goes on, other hosts see what it has written.
+// itself, and at once `leave`; until that comes, whoever wants such a page waits. So when the caller of shmdt goes on, other
+// hosts see what it has written.
 //
 // One thread; nothing here waits but epoll_wait. Not async-signal-safe.
 #pragma once

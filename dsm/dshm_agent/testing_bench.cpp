@@ -107,6 +107,11 @@ std::int64_t Child::hear() {
   return -1;
 }
 
+bool Child::speaks_within_ms(int limit) const {
+  pollfd one{read_.get(), POLLIN, 0};
+  return ::poll(&one, 1, limit) == 1;
+}
+
 void Child::go() {
   const char word = 'g';
   if (ipc::write_full(write_.get(), &word, 1) != 1) ADD_FAILURE() << "a client has gone";

@@ -47,10 +47,11 @@ class Child {
   [[nodiscard]] int wait();  // as AgentProgram's
 
   // In step: the child says what it has to say, the test waits for it, and lets it go on.
-  void tell(std::int64_t value);      // child
-  void await();                       // child: until the test says go
-  [[nodiscard]] std::int64_t hear();  // test; -1, and the test fails, if nothing comes
-  void go();                          // test
+  void tell(std::int64_t value);                         // child
+  void await();                                          // child: until the test says go
+  [[nodiscard]] std::int64_t hear();                     // test; -1, and the test fails, if nothing comes
+  [[nodiscard]] bool speaks_within_ms(int limit) const;  // test: hear() would not wait for longer
+  void go();                                             // test
 
  private:
   ipc::Fd read_, write_;
