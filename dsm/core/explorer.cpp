@@ -125,7 +125,8 @@ class Search {
     using Kind = Stimulus::Kind;
     const Kind kind = choice.what.kind;
     return choice.kind == Choice::Kind::event &&
-           (kind == Kind::drop || kind == Kind::write_back || kind == Kind::prefetch || kind == Kind::perform);
+           (kind == Kind::drop || kind == Kind::write_back || kind == Kind::prefetch || kind == Kind::perform ||
+            kind == Kind::left);
   }
 
   // From every world, without anybody beginning something new, all who wait can come to an end.
@@ -204,6 +205,8 @@ std::string text(const Setup& s) {
   if (s.drops != 0) out += ", " + count(s.drops, "drops");
   if (s.write_backs != 0) out += ", " + count(s.write_backs, "write-backs");
   if (s.prefetches != 0) out += ", " + count(s.prefetches, "prefetches");
+  if (s.leaves != 0) out += ", " + count(s.leaves, "leaves");
+  if (s.daemon_touches) out += ", daemon touches";
   if (s.atomics != 0) out += ", " + count(s.atomics, "atomics");
   if (s.any_lane) out += ", any lane";
   return out;

@@ -2,6 +2,11 @@
 //
 // A world is: the nodes' cores, their protections and frames, the messages on the wire (each connection of a pair of
 // nodes a queue of its own), the actions that a node has still to carry out, and application threads that read and write.
+// With Placement::daemon the last node is the daemon; the others are hosts, which may leave at any moment, with all that
+// is under way to them and from them, and with what they wrote either put into the home's frame or lost. A fresh host is
+// in the slot at once; that it may be idle as long as you like is as good as one that comes later. From every world all
+// who wait must come to an end without anybody leaving.
+//
 // From each world the explorer takes every next step that could happen: *one action* of a pending list, one delivery, one
 // instruction of a thread (also between two actions of its own node), one tick. Worlds already seen are not walked again.
 // Nothing is random: the same setup always gives the same number of states.
@@ -38,6 +43,8 @@ struct Setup {
   unsigned drops = 0;        // Drop events in all, at any moment
   unsigned write_backs = 0;  // WriteBack events in all
   unsigned prefetches = 0;   // Prefetch events in all
+  unsigned leaves = 0;       // with Placement::daemon: times in all that a host leaves
+  bool daemon_touches = false;  // with Placement::daemon: its threads read and write, too
   unsigned atomics = 0;   // besides them, atomic operations done where the page is, of any thread, on any page, in all
   bool any_lane = false;  // a fault may also use the service lane (no call lane was free)
   bool reduce = true;     // leaves out orders of actions that cannot make a difference (Rules::is_independent)
@@ -52,7 +59,7 @@ struct Result {
   std::string ladder;        // the shortest way there (fewest operations, then fewest steps)
 };
 
-// REQUIRES: the bounds above. Terminates; takes about a microsecond per step.
+// REQUIRES: the bounds above; no atomics with Placement::daemon. Terminates; takes about a microsecond per step.
 [[nodiscard]] Result explore(const Setup& setup);
 
 // "3 nodes x 1 page x 9 operations, msi, hold 0"

@@ -21,6 +21,7 @@ void Rules::choices(const World& world, Choices& out) {
   for (unsigned t = 0; t < unsigned{setup_.nodes} * setup_.threads; ++t) {
     if (world.thread[t].state == ready_ && world.thread[t].owed == 0) add_retry(world, t, out);
     if (world.thread[t].state != Thread::State::idle) continue;
+    if (is_daemon(setup_, rank_of(t)) && !setup_.daemon_touches) continue;
     add_operations(world, t, out);
     if (world.atomics < setup_.atomics && world.todo[rank_of(t)] == 0) add_atomics(world, t, out);
   }
@@ -83,12 +84,11 @@ void Rules::add_fault(const World& world, Choice choice, std::uint8_t page, Acce
   const auto thread = static_cast<std::uint8_t>(choice.thread % setup_.threads);
   choice.what = {.kind = Stimulus::Kind::fault,
                  .thread = thread,
-                 .lane = static_cast<Lane>(thread + 1),
+                 .lane = is_daemon(setup_, choice.node) ? Lane{0} : static_cast<Lane>(thread + 1),
                  .page = page,
                  .want = want};
   add_event(world, choice, out);
-  choice.what.lane = 0;
-  if (setup_.any_lane) add_event(world, choice, out);
+  if (std::exchange(choice.what.lane, Lane{0}) != 0 && setup_.any_lane) add_event(world, choice, out);
 }
 
 bool Rules::would_write_nothing_new(const World& world, Node node, unsigned page) const {
@@ -148,6 +148,15 @@ void Rules::add_extras(const World& world, Node node, Choices& out) {
     if (world.drops < setup_.drops) add(Kind::drop, page);
     if (world.write_backs < setup_.write_backs) add(Kind::write_back, page);
     if (world.prefetches < setup_.prefetches) add(Kind::prefetch, page);
+  }
+  if (is_daemon(setup_, node) && world.leaves < setup_.leaves) add_leaves(world, choice, out);
+}
+
+void Rules::add_leaves(const World& world, Choice choice, Choices& out) {
+  for (Node who = 0; who + 1U < setup_.nodes; ++who) {
+    if (world.node[who] == nodes_.initial(who) && world.todo[who] == 0) continue;  // it has just come
+    choice.what = {.kind = Stimulus::Kind::left, .from = who};
+    for (choice.thread = 0; choice.thread < 2; ++choice.thread) add_event(world, choice, out);
   }
 }
 

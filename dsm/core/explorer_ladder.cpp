@@ -63,6 +63,8 @@ std::string event_line(const Setup& setup, const Rules& rules, const Choice& cho
       return say("write back " + page);
     case Kind::tick:
       return say("tick");
+    case Kind::left:
+      return say("node " + std::to_string(s.from) + (choice.thread == 0 ? " has left" : " is lost"));
     case Kind::resumed:
       return say("runs on, to " + page);
     case Kind::perform:
@@ -112,7 +114,9 @@ std::string ladder(const Setup& setup, Rules& rules, const std::vector<Choice>& 
   std::string head(setup.nodes * width, ' ');
   for (unsigned n = 0; n < setup.nodes; ++n) {
     std::string title = "node " + std::to_string(n);
+    if (is_daemon(setup, n)) title += ", the daemon";
     for (Page page = 0; page < setup.pages; ++page) {
+      if (setup.placement == Placement::daemon) continue;  // all live there
       if (page % setup.nodes == n) title += (setup.placement == Placement::cyclic ? " (home of p" : " (manager of p") + std::to_string(page) + ")";
     }
     head.replace(n * width, title.size(), title);

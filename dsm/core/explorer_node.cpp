@@ -25,18 +25,19 @@ std::uint64_t mix(std::uint64_t hash, std::uint64_t value) {
 }
 
 std::uint32_t Stimulus::packed() const {
-  return static_cast<std::uint32_t>(kind) | std::uint32_t{late} << 3U | std::uint32_t{thread} << 4U |
-         std::uint32_t{from} << 6U | std::uint32_t{lane} << 8U | std::uint32_t{page} << 12U |
+  const auto number = static_cast<std::uint32_t>(kind);
+  return (number & 7U) | std::uint32_t{late} << 3U | std::uint32_t{thread} << 4U | std::uint32_t{from} << 6U |
+         std::uint32_t{lane} << 8U | (number >> 3U) << 11U | std::uint32_t{page} << 12U |
          static_cast<std::uint32_t>(want) << 14U | std::uint32_t{msg} << 16U;
 }
 
 Stimulus Stimulus::unpack(std::uint32_t bits) {
   const auto field = [bits](unsigned at, unsigned mask) { return static_cast<std::uint8_t>((bits >> at) & mask); };
-  return Stimulus{.kind = static_cast<Kind>(field(0, 7)),
+  return Stimulus{.kind = static_cast<Kind>(field(0, 7) | field(11, 1) << 3U),
                   .late = field(3, 1),
                   .thread = field(4, 3),
                   .from = field(6, 3),
-                  .lane = field(8, 15),
+                  .lane = field(8, 7),
                   .page = field(12, 3),
                   .want = static_cast<Access>(field(14, 3)),
                   .msg = static_cast<MessageId>(bits >> 16U)};
@@ -45,8 +46,9 @@ Stimulus Stimulus::unpack(std::uint32_t bits) {
 NodeTable::NodeTable(const Setup& setup) : setup_(setup) {
   cells_.push_back({});  // 0 is the empty list
   for (Node node = 0; node < setup.nodes; ++node) {
-    const Config config{.self = node,
-                        .nodes = setup.nodes,
+    const bool daemon = setup.placement == Placement::daemon;
+    const Config config{.self = name_of(setup, node),
+                        .nodes = static_cast<std::uint8_t>(setup.nodes - (daemon ? 1 : 0)),
                         .pages = setup.pages,
                         .protocol = setup.protocol,
                         .placement = setup.placement,
@@ -86,10 +88,13 @@ NodeTable::Played NodeTable::run(const Coherence& core, Micros clock, bool ticki
       event = WriteBack{.page = s.page, .now = now};
       break;
     case Stimulus::Kind::received:
-      event = Received{.from = s.from, .lane = s.lane, .msg = messages_[s.msg], .now = now};
+      event = Received{.from = name_of(setup_, s.from), .lane = s.lane, .msg = messages_[s.msg], .now = now};
       break;
     case Stimulus::Kind::tick:
       played.state.ticking = false;
+      break;
+    case Stimulus::Kind::left:
+      event = Left{.who = s.from, .now = now};
       break;
     case Stimulus::Kind::resumed:
       event = Resumed{.page = s.page, .now = now};
@@ -145,7 +150,7 @@ std::uint64_t NodeTable::code(const Action& action) {
   struct Code {
     NodeTable& table;
     std::uint64_t operator()(const Send& a) const {
-      return std::uint64_t{a.to} << 4U | std::uint64_t{a.lane} << 8U | std::uint64_t{table.intern(a.msg)} << 16U;
+      return std::uint64_t{a.to} << 4U | std::uint64_t{a.lane} << 12U | std::uint64_t{table.intern(a.msg)} << 16U;
     }
     std::uint64_t operator()(const Install& a) const { return a.page << 4U | std::uint64_t{a.from} << 16U; }
     std::uint64_t operator()(const Protect& a) const {

@@ -20,17 +20,28 @@ using NodeId = std::uint32_t;  // index of a node state
 using ListId = std::uint32_t;  // what is still to do, 0: nothing
 using MessageId = std::uint16_t;
 
+// Nodes are numbered without a gap here; to the cores the last one is the daemon, if there is one.
+[[nodiscard]] inline bool is_daemon(const Setup& setup, unsigned node) {
+  return setup.placement == Placement::daemon && node + 1U == setup.nodes;
+}
+[[nodiscard]] inline Node name_of(const Setup& setup, unsigned node) {
+  return is_daemon(setup, node) ? daemon_node : static_cast<Node>(node);
+}
+[[nodiscard]] inline Node node_named(const Setup& setup, Node name) {
+  return name == daemon_node ? static_cast<Node>(setup.nodes - 1) : name;
+}
+
 [[nodiscard]] std::uint64_t mix(std::uint64_t hash, std::uint64_t value);
 
 // An event as the explorer chooses it, in 32 bits: the time and the waiter's site are added when it is played.
 struct Stimulus {
-  enum class Kind : std::uint8_t { fault, prefetch, drop, write_back, received, tick, resumed, perform };
+  enum class Kind : std::uint8_t { fault, prefetch, drop, write_back, received, tick, resumed, perform, left };
   Kind kind{};
   std::uint8_t late = 0;    // 1: it happens long after the last event, when nothing is held any more
   std::uint8_t thread = 0;  // fault, resumed, perform
-  Node from = 0;            // received
+  Node from = 0;            // received, left
   Lane lane = 0;            // fault, prefetch, received, perform
-  std::uint8_t page = 0;    // all but received and tick
+  std::uint8_t page = 0;    // all but received, tick and left
   Access want{};            // fault
   MessageId msg = 0;        // received
   [[nodiscard]] std::uint32_t packed() const;

@@ -107,6 +107,49 @@ TEST_P(Explorer, FirstTouchOfTwoThreadsWithWriteBacksAndAtomicOperations) {
   walk(s);
 }
 
+// Hosts that leave at any moment, in good order or lost, and come again (explorer.hpp).
+class ExplorerDaemon : public testing::TestWithParam<dsm::core::Micros> {
+ protected:
+  [[nodiscard]] static Bounds bounds() {
+    return {.placement = dsm::core::Placement::daemon, .hold = GetParam(), .absence = 500 * GetParam(), .retries = 1};
+  }
+};
+
+TEST_P(ExplorerDaemon, TwoHostsLeaveAndComeAgain) {
+  Bounds s = bounds();
+  s.operations = s.hold == 0 ? 6 : 4;
+  s.leaves = 2;
+  walk(s);
+}
+
+TEST_P(ExplorerDaemon, OneOfThreeHostsLeaves) {
+  Bounds s = bounds();
+  s.nodes = 4;
+  s.operations = 3;
+  s.leaves = 1;
+  walk(s);
+}
+
+TEST_P(ExplorerDaemon, ADaemonThatTouchesPages) {
+  Bounds s = bounds();
+  s.operations = 3;
+  s.leaves = 1;
+  s.daemon_touches = true;
+  walk(s);
+}
+
+TEST_P(ExplorerDaemon, HostsWithDropsWriteBacksAndPrefetches) {
+  Bounds s = bounds();
+  s.operations = 2;
+  s.drops = s.write_backs = s.prefetches = 1;
+  s.any_lane = true;
+  s.leaves = 1;
+  walk(s);
+}
+
+INSTANTIATE_TEST_SUITE_P(Walk, ExplorerDaemon, testing::Values(0, 100),
+                         [](const auto& param) { return std::string(param.param == 0 ? "msi" : "msiHeld"); });
+
 std::string variant(const testing::TestParamInfo<Explorer::ParamType>& param) {
   const auto& [protocol, hold] = param.param;
   return std::string(dsm::core::name(protocol)) + (hold == 0 ? "" : "Held");

@@ -167,7 +167,7 @@ std::string Rules::act(World& world, Node node) {
 }
 
 std::string Rules::send(World& world, Node node, const Send& action, MessageId msg) {
-  const std::uint8_t chan = channel(node, action.to, action.lane, is_answer(action.msg));
+  const std::uint8_t chan = channel(node, node_named(setup_, action.to), action.lane, is_answer(action.msg));
   if (chan == 0xff) return node_name(node) + " sends where no connection is: " + text(Action{action});
   if (world.flights == max_flights) return "more messages are under way than the explorer has room for";
   unsigned place = 0;  // behind those of the same channel; the channels in order, so that equal worlds are equal bytes
@@ -217,6 +217,9 @@ std::string Rules::performed(World& world, Node node, const Performed& action) c
 std::string Rules::event(World& world, const Choice& choice) {
   using Kind = Stimulus::Kind;
   const Node node = choice.node;
+  if (choice.what.kind == Kind::left) {
+    if (std::string wrong = leave(world, choice.what.from, choice.thread != 0); !wrong.empty()) return wrong;
+  }
   const Outcome outcome = nodes_.play(world.node[node], choice.what);
   world.node[node] = outcome.next;
   world.todo[node] = outcome.todo;
@@ -240,6 +243,9 @@ std::string Rules::event(World& world, const Choice& choice) {
       break;
     case Kind::prefetch:
       ++world.prefetches;
+      break;
+    case Kind::left:
+      ++world.leaves;
       break;
     case Kind::resumed:
       world.thread[unsigned{node} * setup_.threads + choice.what.thread].state = Thread::State::resumed;
@@ -266,6 +272,43 @@ std::string Rules::event(World& world, const Choice& choice) {
     }
   }
   return {};
+}
+
+// The host is gone, and a fresh one is there. Has not come yet what it said, it never will.
+std::string Rules::leave(World& world, Node who, bool lost) const {
+  const Node daemon = node_named(setup_, daemon_node);
+  const auto is_its = [&](const Flight& flight) {
+    const Channel& channel = channels_[flight.channel];
+    return channel.from == who || channel.to == who;
+  };
+  const auto end = std::remove_if(world.flight.begin(), world.flight.begin() + world.flights, is_its);
+  std::fill(end, world.flight.begin() + world.flights, Flight{});
+  world.flights = static_cast<std::uint8_t>(end - world.flight.begin());
+  for (unsigned page = 0; page < setup_.pages; ++page) {
+    if (nodes_.core(world.node[daemon]).view(page).owner != who) continue;
+    if (!lost) world.current[daemon][page] |= world.current[who][page];
+    if (world.current[daemon][page] != 0) continue;
+    if (!lost) return node_name(who) + " leaves in good order, and the last write of " + name(page) + " is lost";
+    forget_writes(world, page);
+  }
+  world.node[who] = nodes_.initial(who);
+  world.todo[who] = 0;
+  world.staged[who] = 0;
+  world.allow[who].fill(Access::none);
+  world.current[who].fill(0);
+  for (unsigned t = 0; t < setup_.threads; ++t) world.thread[unsigned{who} * setup_.threads + t] = {};
+  return {};
+}
+
+// What the daemon has was written last, from now on, and whatever else there is of the page is out of date.
+void Rules::forget_writes(World& world, unsigned page) const {
+  for (unsigned n = 0; n < setup_.nodes; ++n) {
+    world.current[n][page] = is_daemon(setup_, n) ? 1 : 0;
+    if (world.staged[n] == 1 + 2 * page + 1) --world.staged[n];
+  }
+  for (unsigned i = 0; i < world.flights; ++i) {
+    if (nodes_.message(world.flight[i].msg).page == page) world.flight[i].current = 0;
+  }
 }
 
 // ---- what must be true ----------------------------------------------------------------------------------------------
@@ -301,6 +344,7 @@ std::string Rules::check_pages(const World& world) const {
 
 // Where the page lives; before anybody has touched it, where that would be said.
 Node Rules::home(const World& world, Page page) const {
+  if (setup_.placement == Placement::daemon) return node_named(setup_, daemon_node);
   const Coherence& manager = nodes_.core(world.node[page % setup_.nodes]);
   return manager.home(page) == nowhere ? manager.config().self : manager.home(page);
 }
@@ -309,7 +353,8 @@ Node Rules::home(const World& world, Page page) const {
 std::string Rules::check_rest(const World& world) const {
   for (Page page = 0; page < setup_.pages; ++page) {
     const Node home = this->home(world, page);
-    const View directory = nodes_.core(world.node[home]).view(page);
+    View directory = nodes_.core(world.node[home]).view(page);
+    directory.owner = node_named(setup_, directory.owner);
     for (Node n = 0; n < setup_.nodes; ++n) {
       const View view = nodes_.core(world.node[n]).view(page);
       if (view.here != world.allow[n][page]) return node_name(n) + " is mistaken about its protection of " + name(page);

@@ -46,9 +46,9 @@ struct World {
   std::array<std::array<Access, max_pages>, max_nodes> allow{};
   std::array<std::array<std::uint8_t, max_pages>, max_nodes> current{};
   std::array<Thread, max_threads> thread{};                                           // node n's are n * threads ...
-  std::uint8_t retries = 0, drops = 0, write_backs = 0, prefetches = 0, atomics = 0;  // used up
+  std::uint8_t retries = 0, drops = 0, write_backs = 0, prefetches = 0, atomics = 0, leaves = 0;  // used up
   std::uint8_t flights = 0;
-  std::array<std::uint8_t, 2> padding{};  // every byte counts in the digest
+  std::array<std::uint8_t, 1> padding{};  // every byte counts in the digest
   std::array<Flight, max_flights> flight{};
 
   [[nodiscard]] std::uint64_t digest() const;
@@ -59,7 +59,7 @@ struct Choice {
   enum class Kind : std::uint8_t { operation, retry, act, event };
   Kind kind{};
   std::uint8_t node = 0;
-  std::uint8_t thread = 0;   // operation, retry: index in World::thread
+  std::uint8_t thread = 0;   // operation, retry: index in World::thread; left: 1 if what the host wrote is lost
   std::uint8_t channel = 0;  // event, if a message is received
   Stimulus what{};           // event; operation: page and want
 };
@@ -100,6 +100,7 @@ class Rules {
   void add_event(const World& world, Choice choice, Choices& out);
   void add_atomics(const World& world, unsigned thread, Choices& out);
   void add_extras(const World& world, Node node, Choices& out);
+  void add_leaves(const World& world, Choice choice, Choices& out);
   void add_retry(const World& world, unsigned thread, Choices& out);
   void add_operations(const World& world, unsigned thread, Choices& out);
   void add_trap(const World& world, Choice choice, std::uint8_t page, Access want, Choices& out);
@@ -111,6 +112,8 @@ class Rules {
   [[nodiscard]] std::string send(World& world, Node node, const Send& action, MessageId msg);
   [[nodiscard]] std::string wake(World& world, Node node, const Wake& action) const;
   [[nodiscard]] std::string performed(World& world, Node node, const Performed& action) const;
+  [[nodiscard]] std::string leave(World& world, Node who, bool lost) const;
+  void forget_writes(World& world, unsigned page) const;
   [[nodiscard]] std::string event(World& world, const Choice& choice);
   [[nodiscard]] std::string check_pages(const World& world) const;
   [[nodiscard]] std::string check_rest(const World& world) const;

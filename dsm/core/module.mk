@@ -7,11 +7,12 @@ $(eval $(call library,explorer,$(patsubst %,$(CORE)/%.cpp,explorer explorer_choi
 $(eval $(call library,simulator,$(patsubst %,$(CORE)/%.cpp,simulator simulator_scenario simulator_world simulator_events simulator_atomic simulator_extras)))
 $(eval $(call program,dsm_sim,$(CORE)/simulator_main.cpp,simulator explorer core,-lboost_program_options))
 
-core_tests := $(patsubst %,$(CORE)/%_test.cpp,coherence coherence_race coherence_hold coherence_left coherence_bad homes migrate atomic sync sync_lock sync_walk)
+core_tests := $(patsubst %,$(CORE)/%_test.cpp,coherence coherence_race coherence_hold coherence_daemon coherence_left coherence_bad homes migrate atomic sync sync_lock sync_walk)
 $(eval $(call test,core_test,$(core_tests),explorer core))
 $(eval $(call test,explorer_test,$(CORE)/explorer_test.cpp,explorer core))
 $(eval $(call test_long,explorer_long_test,$(CORE)/explorer_long_test.cpp,explorer core))
 $(eval $(call test_long,explorer_held_long_test,$(CORE)/explorer_held_long_test.cpp,explorer core))
+$(eval $(call test_long,explorer_left_long_test,$(CORE)/explorer_left_long_test.cpp,explorer core))
 $(eval $(call test,simulator_test,$(CORE)/simulator_test.cpp,simulator explorer core))
 $(eval $(call test_long,simulator_long_test,$(CORE)/simulator_long_test.cpp,simulator explorer core))
 $(eval $(call test_long,simulator_migrate_long_test,$(CORE)/simulator_migrate_long_test.cpp,simulator explorer core))

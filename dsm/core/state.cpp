@@ -239,7 +239,7 @@ void revoke_due(State& s, void (*serve)(State&, Page, Actions&), Actions& out) {
 }
 
 void State::arm(Actions& out) {
-  Micros next = unserved < directories.size() ? now : 0;
+  Micros next = unserved < directories.size() ? std::max(now, Micros{1}) : 0;
   for (std::size_t i = 0; i < revoke_count; ++i) {
     if (revokes[i].before_grant) continue;
     const Micros due = std::max(held_until(revokes[i].page), now);
