@@ -171,7 +171,8 @@ std::string start_agent(const std::string& path, const std::string& server) {
   kernel::close(ends[0]);
   if (error != 0) return "cannot start the agent " + path + ": " + strerrordesc_np(error);
   if (line == "ready") return {};
-  return line;
+  constexpr std::string_view prefix = "dshm_agent: ";
+  return line.starts_with(prefix) ? line.substr(prefix.size()) : line;
 }
 
 }  // namespace dsm::dshm

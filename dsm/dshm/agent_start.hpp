@@ -9,7 +9,7 @@ namespace dsm::dshm {
 // Where it was found; empty if nowhere. $DSHM_AGENT, then beside this library (../bin), beside the program, in PATH.
 [[nodiscard]] std::string find_agent();
 
-// Starts it and waits until it says that it is ready. Empty, or one clause: what it said instead, or why it did not start.
+// Starts it and waits until it says that it is ready. Empty, or one clause: what it said instead, or why it did not start; "taken": there is another one.
 // The program gets no SIGCHLD, no child and no zombie; the agent inherits no descriptor, no signal mask, no LD_PRELOAD, and
 // is the leader of a session of its own.
 [[nodiscard]] std::string start_agent(const std::string& path, const std::string& server);

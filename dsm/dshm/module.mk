@@ -8,3 +8,10 @@ $(eval $(call program,dshmrun,dsm/dshm/run_main.cpp,dshmrun))
 $(eval $(call program,dshmctl,dsm/dshm/dshmctl.cpp,dshm dshm_local sysv pager,-lboost_program_options))
 # What it does not interpose is tested here; the rest, from outside, by dshm_run_test.
 $(eval $(call test,dshm_test,$(patsubst %,dsm/dshm/%_test.cpp,keys attaches command_line) dsm/dshm/keys.cpp dsm/dshm/attaches.cpp,dshmrun))
+
+# Under dshmrun: a program that knows nothing of it, and programs that are on every machine.
+guest := $(patsubst %,dsm/dshm/%.cpp,guest guest_segments guest_sets guest_forks guest_transfer guest_host)
+$(eval $(call program,dshm_guest,$(guest),))
+dshm_run_stands_on := testbench node core pager net telemetry ipc06 ipc04 ipc03 ipc02 ipc01
+$(eval $(call test,dshm_run_test,dsm/dshm/run_test.cpp dsm/tests/daemon_bench.cpp,$(dshm_run_stands_on),-lsodium,dsmd dshmrun dshm_guest dshm_agent))
+$(BUILD)/tests/dshm_run_test: | $(LIB)/libdshm.so

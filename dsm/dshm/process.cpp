@@ -17,8 +17,14 @@ constinit Process only;
 
 constexpr const char* usual_server = "localhost:8080";
 
-// A connection to the agent, which is started if there is none. -1, and a clause in `why`.
+// One that has said `taken`, because there was another agent a moment ago, or that was about to go when we connected, because
+// its last process had left, may have gone by now. Then its successor is ours; it takes an agent's end for each turn, so
+// there will not be many.
+constexpr int agents_max = 10;
+
+// A connection to the agent, which is started if there is none. -1, and a clause in `why`; empty: try again.
 int reach_agent(std::string& why) {
+  why.clear();
   int fd = connect_agent();
   if (fd >= 0) return fd;
   if (errno != ECONNREFUSED) {
@@ -34,21 +40,18 @@ int reach_agent(std::string& why) {
   why = start_agent(agent, *process().server);
   // Whatever it says: another process may have started one meanwhile.
   fd = connect_agent();
-  if (fd < 0 && why.empty()) why = std::string("cannot reach the agent that was started: ") + strerrordesc_np(errno);
+  if (why == "taken") why.clear();
   return fd;
 }
 
-// An agent may be about to go, because its last process has left, in the moment in which we connect: it then closes the
-// connection without an answer (ECONNRESET), and its successor is ours. Each time one has ended; so it comes to an end.
 bool reach_service(std::string& why) {
-  constexpr int agents = 5;
-  for (int i = 0; i < agents; ++i) {
+  for (int i = 0; i < agents_max; ++i) {
     const int fd = reach_agent(why);
-    if (fd < 0) return false;
-    const int error = open_service(fd, why);
+    const int error = fd >= 0 ? open_service(fd, why) : why.empty() ? ECONNRESET : ECONNREFUSED;
     if (error == 0) return true;
     if (error != ECONNRESET) return false;
   }
+  why = "agents of this host come and go; try again";
   return false;
 }
 

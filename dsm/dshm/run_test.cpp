@@ -1,0 +1,367 @@
+// libdshm from the outside: under dshmrun, with a dsmd and agents of the test's own; both ways of hearing of faults.
+//
+// DSM_TEST_RUNS: how often the acts that race against something are run.
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <regex>
+
+#include "dsm/tests/daemon_bench.hpp"
+#include "dsm/tests/job_bench.hpp"
+
+namespace dsm::dshm {
+namespace {
+
+namespace fs = std::filesystem;
+using daemon::testing::Dsmd;
+using daemon::testing::Ended;
+using daemon::testing::Program;
+using daemon::testing::program_path;
+using launch::testing::command_line;
+using launch::testing::content;
+using launch::testing::runs;
+using launch::testing::text;
+using launch::testing::wait_until;
+using ::testing::HasSubstr;
+
+using Words = std::vector<std::string>;
+
+class Host {
+ public:
+  explicit Host(std::string pager) : pager_(std::move(pager)) {}
+
+  [[nodiscard]] Words environment(const Words& more = {}) const {
+    Words all = more;  // first, so that it counts
+    all.push_back("DSM_KEY_FILE=" + dsmd.key_file());
+    if (!pager_.empty()) all.push_back("DSHM_PAGER=" + pager_);
+    return all;
+  }
+  [[nodiscard]] Words under(const Words& program) const {
+    Words all{program_path("dshmrun"), "-s", dsmd.at()};
+    all.insert(all.end(), program.begin(), program.end());
+    return all;
+  }
+  [[nodiscard]] Ended run(const Words& program, const Words& environment_too = {}) const {
+    return Program(under(program), environment(environment_too)).wait();
+  }
+  [[nodiscard]] Ended shell(const std::string& script) const { return run({"/bin/sh", "-c", script}); }
+
+  // Processes that are here because of this host's programs, by the key file in their environment.
+  [[nodiscard]] std::vector<pid_t> left() const { return left(dsmd.key_file()); }
+  [[nodiscard]] static std::vector<pid_t> left(const std::string& key) {
+    std::vector<pid_t> all;
+    for (const auto& entry : fs::directory_iterator("/proc")) {
+      const std::string name = entry.path().filename();
+      if (name.find_first_not_of("0123456789") != std::string::npos) continue;
+      const std::string block = std::string(1, '\0') + content(entry.path() / "environ");
+      const std::string mark = std::string(1, '\0') + "DSM_KEY_FILE=" + key + std::string(1, '\0');
+      if (block.find(mark) != std::string::npos) all.push_back(static_cast<pid_t>(std::stol(name)));
+    }
+    return all;
+  }
+  [[nodiscard]] pid_t agent() const {
+    for (const pid_t pid : left()) {
+      if (command_line(pid).find("dshm_agent") != std::string::npos) return pid;
+    }
+    return 0;
+  }
+  // The last program takes the agent with it.
+  void expect_empty() const {
+    EXPECT_TRUE(wait_until([this] { return left().empty(); })) << left().size() << " processes are left";
+  }
+
+  Dsmd dsmd;
+
+ private:
+  const std::string pager_;
+};
+
+Words act(const std::string& name) { return {program_path("dshm_guest"), name}; }
+
+void expect_well(const Ended& end) {
+  EXPECT_EQ(end.code(), 0) << text(end);
+  EXPECT_EQ(end.out, "well\n") << text(end);
+  EXPECT_EQ(end.err, "");
+}
+
+// Why a pager does not do here; empty if it does.
+std::string why_not(const std::string& pager) {
+  const ipc::Fd fd(pager == "uffd" ? static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC)) : -1);
+  return pager != "uffd" || fd ? "" : "userfaultfd needs root, or vm.unprivileged_userfaultfd=1";
+}
+
+class Dshm : public ::testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (!why_not(GetParam()).empty()) GTEST_SKIP() << why_not(GetParam());
+  }
+  Host host{GetParam()};
+};
+INSTANTIATE_TEST_SUITE_P(Pager, Dshm, ::testing::Values("uffd", "sigsegv"),
+                         [](const auto& which) { return std::string(which.param); });
+
+// ---- a program that checks what it gets; each act is true of the kernel, too ----
+
+class Acts : public ::testing::TestWithParam<std::tuple<const char*, const char*>> {};
+INSTANTIATE_TEST_SUITE_P(
+    Each, Acts,
+    ::testing::Combine(::testing::Values("uffd", "sigsegv"),
+                       ::testing::Values("segments", "mappings", "read_only", "sets", "interrupted", "undone", "spawns",
+                                         "closes", "handlers", "transfers", "stays_put")),
+    [](const auto& which) { return std::string(std::get<0>(which.param)) + "_" + std::get<1>(which.param); });
+
+TEST_P(Acts, GoWell) {
+  if (const std::string why = why_not(std::get<0>(GetParam())); !why.empty()) GTEST_SKIP() << why;
+  const Host host(std::get<0>(GetParam()));
+  expect_well(host.run(act(std::get<1>(GetParam()))));
+  host.expect_empty();
+}
+
+TEST_P(Dshm, ForksHaveWhatTheirParentsHad) {
+  for (int i = 0; i < runs(2) && !HasFailure(); ++i) expect_well(host.run(act("forks")));
+  host.expect_empty();
+}
+
+TEST_P(Dshm, ForksAmongThreadsThatAreInCalls) {
+  for (int i = 0; i < runs(3) && !HasFailure(); ++i) expect_well(host.run(act("forks_among_threads")));
+  host.expect_empty();
+}
+
+TEST_P(Dshm, ManyAtOnceStartOneAgent) {
+  for (int i = 0; i < runs(3) && !HasFailure(); ++i) {
+    std::vector<std::unique_ptr<Program>> all;
+    for (int j = 0; j < 8; ++j)
+      all.push_back(std::make_unique<Program>(host.under(act("segments")), host.environment()));
+    for (const auto& one : all) expect_well(one->wait());
+  }
+  host.expect_empty();
+}
+
+TEST(Dshm, TheActsAreTrueOfTheKernel) {
+  for (const char* name : {"segments", "mappings", "read_only", "sets", "undone", "handlers", "transfers"})
+    expect_well(Program(act(name), {}).wait());
+}
+
+// ---- two agents: pages go to and fro, in the middle of instructions and of system calls ----
+
+class Contention : public ::testing::TestWithParam<std::pair<const char*, const char*>> {};
+INSTANTIATE_TEST_SUITE_P(Pagers, Contention,
+                         ::testing::Values(std::pair("uffd", "uffd"), std::pair("sigsegv", "sigsegv"),
+                                           std::pair("uffd", "sigsegv")),
+                         [](const auto& which) { return std::string(which.param.first) + "_" + which.param.second; });
+
+TEST_P(Contention, NobodyLosesWhatHeHasWritten) {
+  const auto [first, second] = GetParam();
+  if (const std::string why = why_not(first); !why.empty()) GTEST_SKIP() << why;
+  const Host host("");
+  const Ended made = host.run({"ipcmk", "-M", "20480"});
+  std::smatch id;
+  ASSERT_TRUE(std::regex_search(made.out, id, std::regex("id: ([0-9]+)"))) << text(made);
+  // An agent is for one name of a server: two names, two agents.
+  const std::string server = "localhost:" + std::to_string(host.dsmd.port());
+  const std::string rounds = std::to_string(200 * runs(1));
+  Program one(host.under({program_path("dshm_guest"), "contend", id[1], "0", rounds}),
+              host.environment({"DSHM_PAGER=" + std::string(first)}));
+  Program other({program_path("dshmrun"), "-s", server, program_path("dshm_guest"), "contend", id[1], "1", rounds},
+                host.environment({"DSHM_PAGER=" + std::string(second)}));
+  expect_well(one.wait());
+  expect_well(other.wait());
+  EXPECT_EQ(host.run({"ipcrm", "-m", id[1]}).code(), 0);
+  host.expect_empty();
+}
+
+// ---- keys ----
+
+TEST_P(Dshm, KeysOutsideTheFilterAreTheKernels) {
+  expect_well(host.run(act("filters"), {"DSHM_KEYS=0x5e000000-0x5effffff"}));
+}
+
+TEST_P(Dshm, NoneLeavesEverythingToTheKernelAndStartsNothing) {
+  Program one(host.under(act("segments")), host.environment({"DSHM_KEYS=none", "DSHM_AGENT=/nonexistent"}));
+  expect_well(one.wait());
+}
+
+TEST_P(Dshm, AMalformedFilterIsSaidOnce) {
+  const Ended end =
+      host.run({"/bin/sh", "-c", "exec perl -e 'print shmget(0,1,0600)//0+$!, \" \" for 1..3'"}, {"DSHM_KEYS=1,x"});
+  EXPECT_EQ(
+      end.err,
+      "dshm: DSHM_KEYS: 'x' is no key and no LOW-HIGH; keys are from 0 to 0xffffffff, decimal or with 0x; all, none "
+      "or ranges with commas are needed: calls fail with EINVAL\n");
+  EXPECT_EQ(end.out, "22 22 22 ");
+}
+
+// ---- programs of this machine ----
+
+TEST_P(Dshm, TheToolsOfTheMachineSeeAndRemoveOurs) {
+  const Ended made = host.run({"ipcmk", "-M", "12345", "-p", "0640"});
+  std::smatch id;
+  ASSERT_TRUE(std::regex_search(made.out, id, std::regex("id: ([0-9]+)"))) << text(made);
+  const Ended list = host.run({"ipcs", "-m"});
+  EXPECT_THAT(list.out, HasSubstr("12345")) << text(list);
+  EXPECT_THAT(list.out, HasSubstr("640"));
+  EXPECT_THAT(host.run({"ipcs", "-m", "-i", id[1]}).out, HasSubstr("bytes=12345"));
+  EXPECT_EQ(host.run({"ipcrm", "-m", id[1]}).code(), 0);
+  EXPECT_THAT(host.run({"ipcs", "-m"}).out, Not(HasSubstr("12345")));
+  const Ended set = host.run({"ipcmk", "-S", "17"});
+  ASSERT_TRUE(std::regex_search(set.out, id, std::regex("id: ([0-9]+)"))) << text(set);
+  EXPECT_THAT(host.run({"ipcs", "-s"}).out, HasSubstr(" 17 "));
+  EXPECT_EQ(host.run({"ipcrm", "-s", id[1]}).code(), 0);
+  EXPECT_EQ(host.run({"ipcrm", "-s", id[1]}).code(), 1);
+  EXPECT_EQ(host.run({"ipcs"}).err, "");
+}
+
+TEST_P(Dshm, PerlReadsWhatAnotherPerlHasWritten) {
+  const Ended end = host.shell(R"(
+    id=$(perl -e '$id = shmget(0x1234, 100000, 01600) // die "$!"; shmwrite($id, "hello", 70000, 5) or die "$!"; print $id')
+    perl -e 'shmread($ARGV[0], $text, 70000, 5) or die "$!"; print "$text\n";
+             shmctl($ARGV[0], 0, 0) or die "$!"; print defined(shmget(0x1234, 0, 0)) ? "there" : $!+0, "\n"' "$id")");
+  EXPECT_EQ(end.out, "hello\n2\n") << text(end);
+  EXPECT_EQ(end.err, "");
+}
+
+TEST_P(Dshm, WhatWasPreloadedStaysPreloaded) {
+  const Ended end = host.run({"/bin/sh", "-c", "echo $LD_PRELOAD; echo $DSHM_SERVER"}, {"LD_PRELOAD=libm.so.6"});
+  EXPECT_THAT(end.out, HasSubstr("/libdshm.so:libm.so.6\n" + host.dsmd.at() + "\n")) << text(end);
+}
+
+TEST_P(Dshm, TheAgentInheritsNothing) {
+  Program sleeper(
+      host.under({"/bin/sh", "-c",
+                  "exec 7</dev/null; exec perl -e '$|=1; shmget(0,1,0600)//die $!; print \"x\\n\"; sleep 60'"}),
+      host.environment());
+  ASSERT_TRUE(sleeper.shows("x"));
+  const pid_t agent = host.agent();
+  ASSERT_NE(agent, 0);
+  EXPECT_EQ(::getsid(agent), agent);
+  EXPECT_THAT(content("/proc/" + std::to_string(agent) + "/environ"), Not(HasSubstr("LD_PRELOAD")));
+  for (const auto& entry : fs::directory_iterator("/proc/" + std::to_string(agent) + "/fd")) {
+    std::error_code gone;
+    const std::string file = fs::read_symlink(entry.path(), gone);
+    const int number = std::stoi(entry.path().filename());
+    EXPECT_TRUE(gone || (file == "/dev/null") == (number < 3)) << number << " " << file;
+  }
+  const std::string status = content("/proc/" + std::to_string(agent) + "/status");
+  EXPECT_THAT(status, Not(HasSubstr("PPid:\t" + std::to_string(sleeper.pid()) + "\n")));
+  sleeper.kill(SIGKILL);
+  (void)sleeper.wait();
+  host.expect_empty();
+}
+
+// ---- who may not have userfaultfd has the other way ----
+
+TEST(DshmUnprivileged, NobodyNeedsNoPrivilege) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become somebody else; all other tests are run so already";
+  const Host host("");
+  constexpr uid_t nobody = 65534;
+  const std::string folder = host.dsmd.folder() + "/nobody";
+  fs::create_directory(folder);
+  fs::permissions(host.dsmd.folder(), fs::perms::others_exec, fs::perm_options::add);
+  fs::copy_file(host.dsmd.key_file(), folder + "/key");
+  ASSERT_EQ(::chown(folder.c_str(), nobody, nobody) | ::chown((folder + "/key").c_str(), nobody, nobody), 0);
+  for (const char* name : {"segments", "transfers", "forks"}) {
+    Words line{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"};
+    for (const std::string& word : host.under(act(name))) line.push_back(word);
+    expect_well(Program(line, host.environment({"DSM_KEY_FILE=" + folder + "/key"})).wait());
+  }
+  EXPECT_TRUE(wait_until([&] { return Host::left(folder + "/key").empty(); }));
+}
+
+// ---- the end ----
+
+TEST(DshmEnds, WithoutDsmdThereIsOneLine) {
+  const Host host("");
+  const Ended end = Program({program_path("dshmrun"), "-s", "127.0.0.1:1", "perl", "-e",
+                             "print shmget(0,1,0600)//0+$!, ' ' for 1..3; print semget(0,1,0600)//0+$!"},
+                            host.environment())
+                        .wait();
+  EXPECT_EQ(end.out, "43 43 43 43") << "EIDRM";
+  EXPECT_THAT(end.err, ::testing::MatchesRegex("dshm: [^\n]*127.0.0.1:1[^\n]*\n"));
+  host.expect_empty();
+}
+
+TEST(DshmEnds, WithoutAnAgentThereIsOneLine) {
+  const Host host("");
+  const Ended end = host.run({"perl", "-e", "print shmget(0,1,0600)//0+$!, ' ' for 1..3"}, {"DSHM_AGENT=/nonexistent"});
+  EXPECT_EQ(end.out, "43 43 43 ");
+  EXPECT_EQ(end.err, "dshm: cannot start the agent /nonexistent: No such file or directory\n");
+}
+
+// A guest that has touched two pages of four, and goes on when told.
+class Waiting {
+ public:
+  explicit Waiting(const Host& host, bool calls = false)
+      : fifo_(host.dsmd.folder() + "/go"), guest_(host.under(words(calls)), host.environment()) {
+    ::mkfifo(fifo_.c_str(), 0600);
+    EXPECT_TRUE(guest_.shows("ready"));
+  }
+  // '0': touch a page that was here; '3': one that was not.
+  Ended go(char page) {
+    std::ofstream(fifo_) << page << std::flush;
+    return guest_.wait();
+  }
+  Program& guest() { return guest_; }
+
+ private:
+  [[nodiscard]] Words words(bool calls) const {
+    Words all = act("end");
+    all.push_back(fifo_);
+    if (calls) all.emplace_back("calls");
+    return all;
+  }
+  const std::string fifo_;
+  Program guest_;
+};
+
+void expect_bus_error(const Ended& end, const std::string& part) {
+  EXPECT_EQ(end.signal(), SIGBUS) << text(end);
+  EXPECT_EQ(std::count(end.err.begin(), end.err.end(), '\n'), 1) << end.err;
+  EXPECT_THAT(end.err, HasSubstr(part));
+}
+
+TEST_P(Dshm, TheAgentsEndIsABusError) {
+  for (const char page : {'0', '3'}) {
+    Waiting waiting(host);
+    ASSERT_EQ(::kill(host.agent(), SIGKILL), 0);
+    ASSERT_TRUE(waiting.guest().shows("dshm: the agent of this host has ended"));
+    expect_bus_error(waiting.go(page), "raise SIGBUS, calls fail with EIDRM");
+  }
+  host.expect_empty();
+}
+
+TEST_P(Dshm, DsmdsEndIsABusError) {
+  Waiting waiting(host);
+  host.dsmd.itself().kill(SIGKILL);
+  ASSERT_TRUE(waiting.guest().shows("dshm: dsmd at "));
+  expect_bus_error(waiting.go('0'), "has gone");
+  host.expect_empty();
+}
+
+TEST_P(Dshm, AStoppedAgentsLeaseEnds) {
+  Waiting waiting(host);
+  const pid_t agent = host.agent();
+  ASSERT_EQ(::kill(agent, SIGSTOP), 0);
+  ASSERT_TRUE(waiting.guest().shows("has not been heard of for too long"));
+  expect_bus_error(waiting.go('3'), "raise SIGBUS");
+  ASSERT_EQ(::kill(agent, SIGCONT), 0);
+  host.expect_empty();
+}
+
+TEST_P(Dshm, CallsAfterTheEndFailButNobodyDies) {
+  Waiting waiting(host, true);
+  ASSERT_EQ(::kill(host.agent(), SIGKILL), 0);
+  ASSERT_TRUE(waiting.guest().shows("the agent of this host has ended"));
+  const Ended end = waiting.go('0');
+  EXPECT_EQ(end.code(), 0) << text(end);
+  EXPECT_EQ(end.out, "ready\nwell\n");
+}
+
+}  // namespace
+}  // namespace dsm::dshm
