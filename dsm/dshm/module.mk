@@ -1,6 +1,6 @@
 # libdshm: System V IPC at dsmd, for programs that know nothing of it; and dshmrun, which puts it in front of them.
 dshm_sources := keys attaches descriptors message userfault agent_start connections process service faults guarded \
-  routes objects segment_map fork shm sem memory files transfer
+  routes objects segment_map fork shm sem memory files transfer loading
 $(eval $(call library,dshm,$(patsubst %,dsm/dshm/%.cpp,$(dshm_sources))))
 $(eval $(call library,dshmrun,dsm/dshm/command_line.cpp))
 $(eval $(call program,dshmrun,dsm/dshm/run_main.cpp,dshmrun))
