@@ -45,6 +45,9 @@ DEPS_BENCH := mpich
 # For dsm/tests/slurm.sh; likewise.
 DEPS_SLURM := munge slurm-wlm
 
+# For the tests in which programs in Perl, PHP and Python share by System V calls.
+DEPS_DSHM := perl php-cli python3-sysv-ipc
+
 # Quiet by default: `CXX dsm/core/msi.o`. `make V=1` shows the commands.
 Q := $(if $(V),,@)
 say = $(if $(V),,@printf '  %-5s %s\n' '$(1)' '$(patsubst $(BUILD)/%,%,$(2))')
@@ -119,25 +122,28 @@ LIBDSM_FILES := $(if $(filter node,$(LIBDSM)),$(LIB)/libdsm.a $(LIB)/libdsm.so $
 LIBDSHM_OBJECTS := $(OBJECTS.dshm) $(OBJECTS.dshm_local) $(call objects,dsm/sysv/wire.cpp $(patsubst %,dsm/pager/%.cpp,disposition mask interpose))
 LIBDSHM_FILES := $(if $(filter dshm,$(LIBRARIES)),$(LIB)/libdshm.a $(LIB)/libdshm.so)
 
-.PHONY: all labs dsm server client viewer lab
+.PHONY: all labs dsm server client example viewer lab
 all: $(addprefix $(BIN)/,$(PROGRAMS)) $(LIBDSM_FILES) $(LIBDSHM_FILES) ## everything into build/bin and build/lib (the default)
 labs: $(call made_in,labs/%) ## the labs, with their tests (needs g++, Boost and GoogleTest only)
 dsm: $(call all_but_tests,$(call made_in,dsm/%)) $(LIBDSM_FILES) $(LIBDSHM_FILES) ## libdsm, libdshm, dsmexec and the examples
 server: $(BIN)/dsmd ## dsmd, to whose sessions programs come that were started by hand
 client: $(LIBDSHM_FILES) $(addprefix $(BIN)/,$(filter dshmrun dshm_agent dshmctl,$(PROGRAMS))) ## libdshm and dshmrun: System V IPC at dsmd, for programs as they are
+example: client $(BIN)/dsmd $(BIN)/dshm_example ## the example for each System V call, with dsmd and libdshm
 viewer: $(call all_but_tests,$(call made_in,viewer)) ## dsmtop
 lab: $(call made_in,labs/$(LAB)-%) ## one lab, with its tests: make lab LAB=04
 	$(if $(call made_in,labs/$(LAB)-%),@:,@echo "make lab: there is no lab '$(LAB)'; say LAB=NN, one of: $(patsubst labs/%,%,$(filter labs/0%,$(FOLDERS)))" >&2; exit 2)
 
 # ---- verbs: packages -------------------------------------------------------------------------------------------------
 
-.PHONY: deps deps-test deps-hosts deps-slurm deps-bench
+.PHONY: deps deps-test deps-hosts deps-slurm deps-dshm deps-bench
 deps: ## install what building and the demo need, if it is missing (apt; sudo unless root)
 	@.ci/install $(DEPS)
 deps-test: deps ## and what the tests need besides
 	@.ci/install $(DEPS_TEST)
 deps-hosts: deps-test ## and what tests over ssh need: an ssh server, which Debian then starts
 	@.ci/install $(DEPS_HOSTS)
+deps-dshm: deps-hosts ## and what tests of System V programs in other languages need: Perl, PHP, Python
+	@.ci/install $(DEPS_DSHM)
 deps-bench: deps ## and what `make bench-launch` compares with: mpiexec.hydra
 	@.ci/install $(DEPS_BENCH)
 deps-slurm: deps-test ## and what tests with srun need: Slurm, which Debian then starts
@@ -195,7 +201,7 @@ tests: $(addprefix $(BUILD)/tests/,$(QUICK_TESTS)) $(if $(filter thread,$(SANITI
 LAB_TESTS := $(call testable,$(foreach t,$(TESTS),$(if $(filter labs/%,$(FOLDER.$(t))),$(t))))
 .PHONY: test-long
 # An hour for each: whole jobs 200 times, and a million schedules.
-JOB_TESTS := $(call testable,dsm_run_test hosts_test slurm_test)
+JOB_TESTS := $(call testable,dsm_run_test hosts_test dshm_hosts_test slurm_test)
 test-long: $(addprefix $(BUILD)/tests/,$(LONG_TESTS) $(LAB_TESTS) $(JOB_TESTS)) all ## the tests that take long, and those of labs and whole jobs 200 times each
 	@SANITIZER=$(SANITIZER) LAB_TEST_RUNS=200 DSM_TEST_RUNS=200 TEST_TIMEOUT=$${TEST_TIMEOUT:-3600} .ci/run-tests $(BUILD) $(LAB_TESTS) $(JOB_TESTS) $(LONG_TESTS)
 asan: ## all quick tests under AddressSanitizer, in build/address
