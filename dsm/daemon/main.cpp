@@ -1,4 +1,5 @@
-// dsmd - a standing daemon: programs that were started by hand join its sessions and share memory.
+// dsmd - a standing daemon: programs that were started by hand join its sessions and share memory; and System V IPC
+// across hosts.
 //
 //   $ dsmd &
 //   dsmd: listens at 127.0.0.1:8080; the key file is /home/me/.config/dsm/key
@@ -6,7 +7,8 @@
 //   pi is 3.141592653590
 //
 // It brings a session's members together, tells them of each other, and hears how they end; their pages travel between
-// them, not by here. session.hpp has the rules, server.hpp the loop.
+// them, not by here. session.hpp has the rules, server.hpp the loop. And it is the home of System V segments and semaphores
+// that programs under dshmrun share across hosts: sysv_home.hpp; those pages do come by here.
 #include <fmt/format.h>
 #include <sys/resource.h>
 
@@ -52,8 +54,11 @@ int serve(const Options& options) {
 
 int main(int argc, char** argv) {
   ipc::Program about{
-      "dsmd [options]\nServes sessions: programs that were started by hand and share memory. They find it "
-      "by\nDSM_SESSION=host:port/name:N in their environment, or by dsm_join.",
+      "dsmd [options]\n"
+      "Serves sessions: programs that were started by hand and share memory. They find it by\n"
+      "DSM_SESSION=host:port/name:N in their environment, or by dsm_join.\n"
+      "And is the home of System V shared memory and semaphores for programs that dshmrun starts,\n"
+      "here and on other hosts: these last until they are removed, or dsmd ends.",
       ipc::po::options_description("options")};
   dsm::daemon::describe(about.options);
   return ipc::run_program(argc, argv, about, [](const ipc::po::variables_map& values) {

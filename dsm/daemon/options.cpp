@@ -36,7 +36,7 @@ void describe(po::options_description& to) {
   add("port", po::value<std::string>()->value_name("PORT"), "(default: 8080; 0: one that is free)");
   add("key", po::value<std::string>()->value_name("FILE"),
       "the key file, made if it is not there (default: what DSM_KEY_FILE says, or ~/.config/dsm/key)");
-  add("once", "serve one session, and end with it; needs --nproc");
+  add("once", "serve one session, and end with it; needs --nproc; no System V IPC");
   add("nproc", po::value<std::string>()->value_name("N"), "how many members that session has");
   add("gather", po::value<std::string>()->value_name("SECONDS"),
       "how long a session waits for its last member (default: 600)");
