@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -198,7 +199,7 @@ bool Server::hear(GuestId id, Guest& guest, Time now) {
 bool Server::take(GuestId id, Guest& guest, const net::FrameHeader& header, const std::uint8_t* body, Time now) {
   const bool is_sysv = header.kind == static_cast<std::uint8_t>(net::FrameKind::sysv);
   if (is_sysv && once_ && !guest.entered) {
-    refuse_sysv(guest, now);
+    refuse_sysv(guest, {body, header.length}, now);
     return true;
   }
   if (guest.agent || (is_sysv && !guest.entered)) return take_sysv(id, guest, header, body);
@@ -239,11 +240,16 @@ bool Server::take_sysv(GuestId id, Guest& guest, const net::FrameHeader& header,
   return true;
 }
 
-void Server::refuse_sysv(Guest& guest, Time now) {
+void Server::refuse_sysv(Guest& guest, std::span<const std::uint8_t> hello, Time now) {
   guest.entered = guest.agent = true;
-  guest.out.push(sysv::encode(
-      sysv::Answer{.error = ENOSYS,
-                   .text = "this dsmd serves one session only (--once), and no System V IPC; start one without it"}));
+  std::string why;
+  const auto frame = sysv::decode(hello, why);
+  if (const auto* question = frame ? std::get_if<sysv::Question>(&*frame) : nullptr) {
+    guest.out.push(sysv::encode(sysv::Answer{
+        .request = question->request,
+        .error = ENOSYS,
+        .text = "it serves one session only (--once), and no System V IPC; start one without --once for that"}));
+  }
   dismiss(guest, now);
 }
 
@@ -257,6 +263,12 @@ void Server::hand_out(Time now) {
   }
 }
 
+// An agent that was ended sees the end of file, and goes. It is not closed at once: see dismiss().
+void Server::shut_if_over(Guest& guest) {
+  if (!guest.agent || !guest.dismissed || !guest.out.empty() || std::exchange(guest.shut, true)) return;
+  (void)::shutdown(guest.channel.fd(), SHUT_WR);  // it may have gone already
+}
+
 // Others may have waited for what an agent had that is dropped here: they are told, too.
 void Server::flush(Time now) {
   for (bool again = true; again;) {
@@ -265,6 +277,7 @@ void Server::flush(Time now) {
       auto& [id, guest] = *at;
       const net::Io io = guest.out.empty() ? net::Io::done : guest.out.flush(guest.channel);
       if (io == net::Io::done || (io == net::Io::again && guest.out.bytes() <= unread_max)) {
+        shut_if_over(guest);
         ++at;
         continue;
       }

@@ -8,6 +8,7 @@
 #pragma once
 #include <map>
 #include <optional>
+#include <span>
 #include <string>
 
 #include "dsm/daemon/options.hpp"
@@ -39,6 +40,7 @@ class Server {
     bool agent = false;      // of System V IPC
     bool more = false;       // it had more to say than one gets a hearing for in one turn
     Outbox out{};            // to an agent
+    bool shut = false;       // and it has been told that this was all
   };
   using Guests = std::map<GuestId, Guest>;
 
@@ -48,10 +50,11 @@ class Server {
   bool hear(GuestId id, Guest& guest, Time now);  // false: the connection is to be closed
   bool take(GuestId id, Guest& guest, const net::FrameHeader& header, const std::uint8_t* body, Time now);
   bool take_sysv(GuestId id, Guest& guest, const net::FrameHeader& header, const std::uint8_t* body);
-  void refuse_sysv(Guest& guest, Time now);
+  void refuse_sysv(Guest& guest, std::span<const std::uint8_t> hello, Time now);  // --once
   void carry_out(Time now);
   void hand_out(Time now);  // what the System V objects' home has to say
   void flush(Time now);
+  static void shut_if_over(Guest& guest);
   static void dismiss(Guest& guest, Time now);
   void take_in(Time now);
   void read_signals();

@@ -338,8 +338,8 @@ TEST(SysvHomePages, AWishThatIsHeldBackAndWrongEndsItsAgentAndNoOther) {
   s.b.deaf = true;
   s.a.deaf = true;
   sysv::PageFrame want{.tenure = s.a.open.at(s.id).tenure, .message = {.kind = Kind::want, .access = Access::read}};
-  for (want.message.page = 0; want.message.page < 256; ++want.message.page) s.hear(s.a.guest, want);
-  want.message.page = 255;  // twice
+  for (want.message.page = 0; want.message.page < SysvPages::asked_max; ++want.message.page) s.hear(s.a.guest, want);
+  want.message.page = SysvPages::asked_max - 1;  // twice
   s.hear(s.a.guest, want);
   EXPECT_FALSE(s.a.ended) << "nobody has looked at it";
   s.b.deaf = false;

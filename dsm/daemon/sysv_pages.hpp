@@ -21,7 +21,7 @@ namespace dsm::daemon {
 class SysvPages {
  public:
   // Questions for access that an agent may have under way with the core; more of them wait here, up to `held_max`.
-  static constexpr std::size_t asked_max = 256, held_max = 1u << 16;
+  static constexpr std::size_t asked_max = 64, held_max = 1u << 16;
 
   // Tells the agent in that slot; `page`: page_bytes of them if the message carries a page, else null. It must be done
   // with them when it returns.

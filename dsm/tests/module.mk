@@ -9,6 +9,8 @@ $(eval $(call test,examples_test,dsm/tests/examples_test.cpp,testbench ipc04,,ds
 # Sessions of dsmd's; the test plays members itself, too.
 daemon_run_tests := $(patsubst %,dsm/tests/%.cpp,daemon_bench daemon_member daemon_run_test daemon_refuse_test)
 $(eval $(call test,daemon_run_test,$(daemon_run_tests),testbench node core pager net telemetry ipc06 ipc04 ipc03 ipc02 ipc01,-lsodium,dsmd dsmexec dsmtop hello pingpong pi sor))
+# The test plays agents.
+$(eval $(call test,daemon_sysv_test,dsm/tests/daemon_bench.cpp dsm/tests/daemon_sysv_test.cpp,testbench sysv net core ipc06 ipc04 ipc03 ipc02 ipc01,-lsodium,dsmd))
 
 # Litmus tests, and the same program over a core with a bug in it (dsm/core/mutants), which must be found.
 litmus := dsm/tests/litmus.cpp dsm/tests/litmus_shapes.cpp
@@ -42,12 +44,12 @@ $(eval $(call test,hosts_test,$(hosts_tests),testbench ipc04,,dsmexec dsm_slow_l
 $(eval $(call program,dsm_launch_bench,dsm/tests/launch_cost.cpp,ipc04 ipc01,-lboost_program_options))
 
 # The fuzzers: fuzz/harness.hpp. `fuzzer` is libFuzzer's, made by `make fuzz` only; fuzz_test runs the same without it.
-fuzz_names := machine_file frame message handshake classroom sealed
+fuzz_names := machine_file frame message handshake classroom sealed sysv
 fuzz_parsers := $(addprefix dsm/launch/,machine_file.cpp control.cpp classroom.cpp) \
-  $(addprefix dsm/net/,frame.cpp handshake.cpp handshaking.cpp channel_receive.cpp seal.cpp rendezvous.cpp)
+  $(addprefix dsm/net/,frame.cpp handshake.cpp handshaking.cpp channel_receive.cpp seal.cpp rendezvous.cpp) dsm/sysv/wire.cpp
 fuzz_sources := $(patsubst %,dsm/tests/fuzz/%.cpp,harness stream peer handshake_tcp $(fuzz_names)) \
   $(fuzz_parsers) $(addprefix dsm/net/,acceptor.cpp address.cpp channel.cpp port_range.cpp)
-fuzz_stands_on := ipc06 ipc04 ipc03 ipc02 ipc01
+fuzz_stands_on := sysv_home sysv core ipc06 ipc04 ipc03 ipc02 ipc01
 $(eval $(call test,fuzz_test,$(fuzz_sources) dsm/tests/fuzz/fuzz_test.cpp,$(fuzz_stands_on),-lsodium -lfmt))
 SOURCES += dsm/tests/fuzz/driver.cpp
 $(BIN)/fuzzer: $(call objects,$(fuzz_sources) dsm/tests/fuzz/driver.cpp) $(call archives,$(fuzz_stands_on)) dsm/tests/module.mk

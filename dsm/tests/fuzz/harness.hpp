@@ -24,18 +24,20 @@ void message(Input input);       // JSON: of dsmexec and its agents, of ranks an
 void handshake(Input input);     // both roles, the door, and what comes from one who has the key
 void classroom(Input input);     // clients of an open rendezvous
 void sealed(Input input);        // what was sealed, and changed on its way
+void sysv(Input input);          // frames of System V IPC, and agents that say them
 
 struct Harness {
   const char* name;
   void (*run)(Input);
   friend void PrintTo(const Harness& harness, std::ostream* out) { *out << harness.name; }  // GoogleTest's
 };
-inline constexpr std::array<Harness, 6> harnesses = {{{"machine_file", machine_file},
+inline constexpr std::array<Harness, 7> harnesses = {{{"machine_file", machine_file},
                                                       {"frame", frame},
                                                       {"message", message},
                                                       {"handshake", handshake},
                                                       {"classroom", classroom},
-                                                      {"sealed", sealed}}};
+                                                      {"sealed", sealed},
+                                                      {"sysv", sysv}}};
 
 // A property does not hold. Nobody here catches it: to libFuzzer that is a crash, to GoogleTest a failure.
 struct Broken : std::logic_error {
