@@ -206,7 +206,7 @@ class Walk {
   }
 
   Kind choose_kind(int seat) {
-    if (chance(30)) return chance(90) ? Kind::sem_operate : Kind::sem_operate_timed;
+    if (chance(50)) return chance(95) ? Kind::sem_operate : Kind::sem_operate_timed;
     for (;;) {
       const Kind kind = static_cast<Kind>(below(static_cast<int>(Kind::last)));
       if ((kind == Kind::shm_detach || kind == Kind::shm_munmap) && model_.attached(seat).empty()) continue;

@@ -233,6 +233,23 @@ TEST_F(SemaphoresTest, LinesAreSplitWhenTheLastOfThemWaitsNoMore) {
   EXPECT_THAT(sets.take_answers(), ElementsAre(answer(3)));
 }
 
+// Linux looks at those who wait for zero only when something has become zero: not even to find that one must not wait.
+TEST_F(SemaphoresTest, WithoutAZeroNobodyIsAskedWhoWaitsForZero) {
+  ASSERT_EQ(sets.set_value(ann, id, 1, 1), 0);
+  ASSERT_EQ(op({{0, 0, no_wait}, {1, 0, 0}}), waits);
+  ASSERT_EQ(sets.set_all(ann, id, std::vector<std::uint16_t>{1, 1}), 0);
+  EXPECT_THAT(sets.take_answers(), IsEmpty());
+  EXPECT_EQ(waiting(1), (std::pair{0, 1}));
+  ASSERT_EQ(sets.set_value(ann, id, 1, 0), 0);
+  EXPECT_THAT(sets.take_answers(), ElementsAre(answer(1, EAGAIN)));
+}
+
+TEST_F(SemaphoresTest, WhoFindsAZeroIsItsLastUser) {
+  ASSERT_EQ(op({{1, 0, 0}}), 0);
+  EXPECT_EQ(pid(1), ann.pid);
+  EXPECT_EQ(pid(0), Pid{});
+}
+
 TEST_F(SemaphoresTest, AnArrayMayFailAfterItHasWaited) {
   ASSERT_EQ(op({{0, -1, 0}, {1, -1, no_wait}}), waits);
   ASSERT_EQ(op({{0, 1, 0}}), 0);

@@ -203,6 +203,17 @@ std::string ends_badly(sembuf second, int second_value) {
   return Line() << op(id, {{0, 1, 0}}) << " " << one.ended() << " " << values(id) << " " << counts(id);
 }
 
+// Who waits for zero is looked at only when something has become zero.
+std::string not_asked() {
+  const int id = new_set(2);
+  set_value(id, 1, 1);
+  Waiting one(id, {{0, 0, no_wait}, {1, 0, 0}});
+  until_zero_waiting(id, 1, 1);
+  Line line;
+  line << said(set_values(id, {1, 1})) << " " << counts(id, 0) << ", " << counts(id, 1);
+  return line << "; " << said(set_value(id, 1, 0)) << " " << one.ended() << " " << counts(id, 1);
+}
+
 // What the child has done, undone or not when it ends.
 std::string undone(const std::function<std::string(int)>& child, const std::function<void(int)>& meanwhile = nullptr,
                    int start = 0, bool kill = false) {
@@ -330,6 +341,7 @@ std::vector<Row> operation_rows() {
        [] {
          return ends_badly({1, 1, 0}, 32767);
        }},
+      {"semop no wait, no zero", both, not_asked},
       {"undo at exit", both, [=] { return undone(up(3)); }},
       {"undo of a decrement", both, [=] { return undone(up(-2), nullptr, 5); }},
       {"undo when killed", both, [=] { return undone(up(3), nullptr, 0, true); }},
