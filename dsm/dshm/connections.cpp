@@ -76,7 +76,7 @@ void leave(Descriptor socket, bool well) {
 }  // namespace
 
 int connect_agent() {
-  const std::string name = dshm_agent::agent_name(::geteuid(), *process().server);
+  const std::string name = dshm_agent::agent_name(process().user, *process().server);
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (name.size() + 1 > sizeof address.sun_path) {
@@ -91,7 +91,7 @@ int connect_agent() {
   socklen_t size = sizeof peer;
   int error = ::syscall(SYS_connect, fd, &address, length) == 0 ? 0 : errno;
   if (error == 0 && ::syscall(SYS_getsockopt, fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) error = errno;
-  if (error == 0 && peer.uid != ::geteuid()) error = EPERM;
+  if (error == 0 && peer.uid != process().user) error = EPERM;
   if (error == 0) return fd;
   kernel::close(fd);
   errno = error;
@@ -177,6 +177,11 @@ void shut_connections() noexcept {
       if (one.open()) ::syscall(SYS_shutdown, one.get(), SHUT_RDWR);
     }
   }
+}
+
+void make_connection() {
+  Connection one;
+  (void)one.take();  // if it fails, the first call tries again
 }
 
 void lock_connections() noexcept { pool().lock.lock(); }

@@ -50,6 +50,8 @@ class Connection {
 
 // Whoever waits on a connection wakes up and finds it ended. REQUIRES: state is over.
 void shut_connections() noexcept;
+// One more, for the first call: a child may become another user before that, whom the agent would not let in.
+void make_connection();
 // For fork: nobody changes the pool until it is unlocked; a child forgets (and closes) what it has from its parent.
 void lock_connections() noexcept;
 void unlock_connections() noexcept;

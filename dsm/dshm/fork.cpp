@@ -39,11 +39,14 @@ void inherit(bool on) noexcept {
   each_run([on](void* at, std::size_t length) { kernel::let_inherit(at, length, on); });
 }
 
+// Root may become anybody, and a set-user-id program another user: who has not the right to open a connection by then.
+bool may_change_user() noexcept { return ::geteuid() == 0 || ::getuid() != ::geteuid(); }
+
 // The agent gets one end of a pair; none if there is nothing to inherit.
 void announce_child() {
   child_end = {};
   const Process& own = process();
-  if (own.state.load() != State::live || own.attaches.count() == 0) return;
+  if (own.state.load() != State::live || (own.attaches.count() == 0 && !may_change_user())) return;
   int ends[2];
   if (::syscall(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) {
     say({"fork: the child cannot have its attached segments: socketpair: ", strerrordesc_np(errno)});
@@ -119,6 +122,7 @@ void join_agent() {
     return;
   }
   own.pid = ::getpid();
+  make_connection();
   const TableLock guard;
   own.attaches.each([](Attach& attach) { apply(attach, 0, attach.pages); });
   inherit(false);

@@ -20,6 +20,7 @@ constexpr Act acts[] = {
     {"forks", forks},
     {"forks_among_threads", forks_among_threads},
     {"spawns", spawns},
+    {"users", users},
     {"closes", closes},
     {"handlers", handlers},
     {"transfers", transfers},

@@ -96,6 +96,7 @@ void undone();
 void forks();
 void forks_among_threads();
 void spawns();
+void users();
 void closes();
 void handlers();
 // guest_transfer.cpp

@@ -135,6 +135,32 @@ void spawns() {
   wait_for([&one] { return one.attaches() == 1; });
 }
 
+// Who has become somebody else is somebody else to the object, and still at the same agent. (As root.)
+void users() {
+  constexpr uid_t nobody = 65534;
+  const Segment closed(1, 0600);
+  const Segment open(1, 0644);
+  const int set = ::semget(IPC_PRIVATE, 1, 0622);
+  MUST(set >= 0);
+  const auto as_nobody = [&] {
+    sembuf give{0, 1, 0};
+    MUST(::semop(set, &give, 1) == 0);
+    FAILS(EACCES, ::semctl(set, 0, GETVAL));
+    FAILS(EACCES, ::shmat(closed.id, nullptr, 0));
+    FAILS(EACCES, ::shmat(open.id, nullptr, 0));
+    MUST(open.attach(SHM_RDONLY)[0] == 0);
+    FAILS(EPERM, ::shmctl(open.id, IPC_RMID, nullptr));
+  };
+  in_child([&] {
+    MUST(::setgid(nobody) == 0 && ::setuid(nobody) == 0);
+    as_nobody();
+  });
+  MUST(::seteuid(nobody) == 0);
+  as_nobody();
+  MUST(::seteuid(0) == 0);
+  MUST(::semctl(set, 0, GETVAL) == 2 && ::semctl(set, 0, IPC_RMID) == 0);
+}
+
 // Daemons close what they do not know. The calls go on; also after system calls that nobody sees.
 void closes() {
   const Segment one(4);

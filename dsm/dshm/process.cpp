@@ -58,6 +58,7 @@ bool reach_service(std::string& why) {
 void start() {
   const char* named = ::getenv("DSHM_SERVER");
   only.server = new std::string(named != nullptr && *named != '\0' ? named : usual_server);
+  only.user = ::geteuid();
   std::string why;
   if (!reach_service(why)) return end({why});
   if (const int error = start_service_thread(); error != 0)

@@ -3,7 +3,8 @@
 //
 // fresh: nothing has happened yet, not even a connection. The first call makes it live: agent found or started, service
 // connection, lease, service thread. over: there is no agent, or no dsmd any more; calls fail with EIDRM, attached memory
-// raises SIGBUS. fork makes a live child of a live parent that has attaches, else a fresh one.
+// raises SIGBUS. fork makes a live child of a live parent, if it inherits attaches, or could become another user, who has
+// another agent; else a fresh one.
 //
 // Locks, in the order in which they may be taken. None is held while a call waits for a semaphore.
 //   shape   beginnings, attaching and detaching, fork. Held over questions to the agent; signals blocked (Quiet::calls).
@@ -40,6 +41,7 @@ struct Process {
   Descriptor service{}, userfault{};  // since live, unchanged till the end
   const dshm_agent::Lease* lease = nullptr;
   const std::string* server = nullptr;  // "host:port"
+  uid_t user = 0;                       // whose agent it is; the program may become another user later
 
   // Counts what could end a wait for a page: orders obeyed, attaches gone, the end.
   std::atomic<std::uint32_t> turns{0};

@@ -134,6 +134,13 @@ TEST_P(Dshm, ForksAmongThreadsThatAreInCalls) {
   host.expect_empty();
 }
 
+TEST_P(Dshm, WhoBecomesAnotherUserStaysWithTheAgent) {
+  if (::geteuid() != 0) GTEST_SKIP() << "needs root, to become somebody else";
+  expect_well(Program(act("users"), {}).wait());  // true of the kernel
+  expect_well(host.run(act("users")));
+  host.expect_empty();
+}
+
 TEST_P(Dshm, ManyAtOnceStartOneAgent) {
   for (int i = 0; i < runs(3) && !HasFailure(); ++i) {
     std::vector<std::unique_ptr<Program>> all;
@@ -266,7 +273,7 @@ TEST(DshmUnprivileged, NobodyNeedsNoPrivilege) {
   fs::permissions(host.dsmd.folder(), fs::perms::others_exec, fs::perm_options::add);
   fs::copy_file(host.dsmd.key_file(), folder + "/key");
   ASSERT_EQ(::chown(folder.c_str(), nobody, nobody) | ::chown((folder + "/key").c_str(), nobody, nobody), 0);
-  for (const char* name : {"segments", "transfers", "forks"}) {
+  for (const char* name : {"segments", "transfers", "forks", "closes"}) {
     Words line{"setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"};
     for (const std::string& word : host.under(act(name))) line.push_back(word);
     expect_well(Program(line, host.environment({"DSM_KEY_FILE=" + folder + "/key"})).wait());
@@ -285,6 +292,13 @@ TEST(DshmEnds, WithoutDsmdThereIsOneLine) {
   EXPECT_EQ(end.out, "43 43 43 43") << "EIDRM";
   EXPECT_THAT(end.err, ::testing::MatchesRegex("dshm: [^\n]*127.0.0.1:1[^\n]*\n"));
   host.expect_empty();
+}
+
+TEST(DshmEnds, AnUnknownPagerIsNamed) {
+  const Host host("none");
+  const Ended end = host.run({"perl", "-e", "print shmget(0,1,0600)//0+$!"});
+  EXPECT_EQ(end.out, "43");
+  EXPECT_EQ(end.err, "dshm: DSHM_PAGER is neither uffd nor sigsegv; unset it, or name one\n");
 }
 
 TEST(DshmEnds, WithoutAnAgentThereIsOneLine) {
@@ -350,6 +364,15 @@ TEST_P(Dshm, AStoppedAgentsLeaseEnds) {
   ASSERT_EQ(::kill(agent, SIGSTOP), 0);
   ASSERT_TRUE(waiting.guest().shows("has not been heard of for too long"));
   expect_bus_error(waiting.go('3'), "raise SIGBUS");
+  ASSERT_EQ(::kill(agent, SIGCONT), 0);
+  host.expect_empty();
+}
+
+TEST_P(Dshm, WhoSleepsForAPageIsWokenByTheEnd) {
+  Waiting waiting(host);
+  const pid_t agent = host.agent();
+  ASSERT_EQ(::kill(agent, SIGSTOP), 0);
+  expect_bus_error(waiting.go('3'), "has not been heard of for too long");
   ASSERT_EQ(::kill(agent, SIGCONT), 0);
   host.expect_empty();
 }

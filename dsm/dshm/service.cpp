@@ -79,10 +79,13 @@ void* serve(void*) {
   return nullptr;
 }
 
-bool wants_userfault(bool& must) {
-  const char* pager = ::getenv("DSHM_PAGER");
-  must = pager != nullptr && ::strcmp(pager, "uffd") == 0;
-  return pager == nullptr || must;
+enum class Pager { any, uffd, sigsegv, unknown };
+
+Pager wanted_pager() {
+  const char* const name = ::getenv("DSHM_PAGER");
+  if (name == nullptr) return Pager::any;
+  if (::strcmp(name, "uffd") == 0) return Pager::uffd;
+  return ::strcmp(name, "sigsegv") == 0 ? Pager::sigsegv : Pager::unknown;
 }
 
 int map_lease(int fd) noexcept {
@@ -128,10 +131,13 @@ int greet(int fault_fd, std::string& why) {
 int open_service(int socket, std::string& why) {
   Process& own = process();
   own.service = Descriptor::adopt(socket);
-  bool must = false;
-  own.userfault = Descriptor::adopt(wants_userfault(must) ? open_userfault() : -1);
-  int error = must && own.userfault.get() < 0 ? errno : 0;
-  if (error != 0) {
+  const Pager pager = wanted_pager();
+  own.userfault = Descriptor::adopt(pager == Pager::any || pager == Pager::uffd ? open_userfault() : -1);
+  int error = pager == Pager::uffd && own.userfault.get() < 0 ? errno : 0;
+  if (pager == Pager::unknown) {
+    error = EINVAL;
+    why = "DSHM_PAGER is neither uffd nor sigsegv; unset it, or name one";
+  } else if (error != 0) {
     why = std::string("DSHM_PAGER=uffd: userfaultfd: ") + strerrordesc_np(error) +
           "; be root, or have vm.unprivileged_userfaultfd=1, and Linux 6.4 or newer; or unset DSHM_PAGER";
   } else {
