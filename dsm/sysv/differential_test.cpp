@@ -230,7 +230,6 @@ class Walk {
     if (!kernel_.own_namespace()) action.id = -1;
     if (!known.empty() && chance(50)) action.id = one_of(known);
     if (!live.empty() && chance(95)) action.id = one_of(live);
-    SetStat stat;
     count_ = 1;
     if (sets)
       count_ =
