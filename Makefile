@@ -5,6 +5,8 @@
 #   V=1        show the commands             SANITIZER=address|undefined|thread
 #   WERROR=1   warnings are errors           ONLY="net_test core_test"   with test: these programs only
 #   CXX= OPT= CXXFLAGS= LDFLAGS= BUILD=      as everywhere; changed flags rebuild
+#   TEST_OPT=  the same as OPT, for the tests' own sources; PCH=1 precompiles what they all include: quicker from scratch,
+#              and of no use to who changes one file (ccache takes no part in it)
 
 .DEFAULT_GOAL := all
 MAKEFLAGS += --no-builtin-rules --no-print-directory
@@ -27,6 +29,8 @@ ifeq ($(origin CXX),default)
 CXX := g++
 endif
 OPT ?= -O2 -g
+TEST_OPT ?=
+PCH ?=
 WARN := -Wall -Wextra -Wpedantic -Wshadow -Wconversion $(if $(WERROR),-Werror)
 INCLUDES := -I. -Idsm/include $(patsubst %,-I%,$(wildcard labs/*/include))
 ALL_CXXFLAGS := -std=c++20 $(OPT) $(WARN) -fPIC -pthread $(INCLUDES) $(if $(SANITIZER),-fsanitize=$(SANITIZER) -fno-omit-frame-pointer) $(if $(filter undefined,$(SANITIZER)),-fno-sanitize-recover=all) $(CXXFLAGS)
@@ -59,6 +63,7 @@ PROGRAMS :=
 TESTS :=
 TESTS_LONG :=
 SOURCES :=
+TEST_SOURCES :=
 
 objects = $(patsubst %.c,$(OBJ)/%.o,$(patsubst %.cpp,$(OBJ)/%.o,$(1)))
 # A library named in `libs` brings the libraries it stands on: order them users first.
@@ -98,6 +103,7 @@ endef
 
 define test_program
 SOURCES += $(2)
+TEST_SOURCES += $(2)
 FOLDER.$(1) := $(here)
 MADE.$(here) += $(BUILD)/tests/$(1)
 $(BUILD)/tests/$(1): $(call objects,$(2)) $(call archives,$(3)) $(here)/module.mk | $(addprefix $(BIN)/,$(5))
@@ -258,7 +264,16 @@ help: ## this list
 $(OBJ)/%.o: %.cpp $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(call say,CXX,$@)
-	$(Q)$(CXX) $(ALL_CXXFLAGS) -MMD -MP -c $< -o $@
+	$(Q)$(CXX) $(ALL_CXXFLAGS) $(TEST_FLAGS) -MMD -MP -c $< -o $@
+
+test_objects := $(call objects,$(filter %.cpp,$(TEST_SOURCES)))
+precompiled := $(OBJ)/tests.hpp
+$(test_objects): TEST_FLAGS := $(TEST_OPT) $(if $(PCH),-include $(precompiled) -Winvalid-pch)
+$(if $(PCH),$(test_objects): $(precompiled).gch)
+$(precompiled).gch: .ci/tests.hpp $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(call say,PCH,$@)
+	$(Q)$(CXX) $(ALL_CXXFLAGS) $(TEST_OPT) -x c++-header $< -o $@
 
 # C, by the same compiler.
 $(OBJ)/%.o: %.c $(BUILD)/flags
@@ -305,9 +320,10 @@ $(BIN)/dsmc++: dsm/dsmc++.in $(BUILD)/flags | $(LIB)/libdsm.so
 	$(Q)sed -e 's|@CXX@|$(lastword $(CXX))|; s|@FLAGS@|$(if $(SANITIZER),-fsanitize=$(SANITIZER))|; s|@INCLUDE@|$(abspath dsm/include)|; s|@LIB@|$(abspath $(LIB))|g' $< > $@ && chmod +x $@
 
 # Changed flags rebuild: the file is rewritten only when its content would differ.
+all_flags = $(CXX) $(ALL_CXXFLAGS) $(ALL_LDFLAGS) $(TEST_OPT) $(PCH)
 $(BUILD)/flags: FORCE
 	@mkdir -p $(@D)
-	@echo '$(CXX) $(ALL_CXXFLAGS) $(ALL_LDFLAGS)' | cmp -s - $@ || echo '$(CXX) $(ALL_CXXFLAGS) $(ALL_LDFLAGS)' > $@
+	@echo '$(all_flags)' | cmp -s - $@ || echo '$(all_flags)' > $@
 .PHONY: FORCE
 FORCE:
 
