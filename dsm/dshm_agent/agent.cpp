@@ -17,6 +17,7 @@ namespace {
 constexpr std::int64_t second_ns = 1'000'000'000;
 constexpr std::int64_t nobody_came_ns = 10 * second_ns;
 constexpr std::int64_t close_patience_ns = 2 * second_ns;
+constexpr int letters_a_turn = 64;  // of one connection: then others are heard, too
 constexpr unsigned source_shift = 56;
 
 sigset_t take_signals() {
@@ -102,6 +103,7 @@ void Agent::dispatch(const epoll_event& event) {
       if (ending_) retire();
       return;
     case Source::timer:
+      armed_ns_ = 0;
       return drain(timer_.get());
     case Source::upstream:
       return hear_dsmd();
@@ -130,6 +132,7 @@ void Agent::arm_timer() {
     if (due) next = std::min(next, static_cast<std::int64_t>(*due) * 1000);
   }
   next = std::max<std::int64_t>(next, 1);  // 0 would disarm it
+  if (next == std::exchange(armed_ns_, next)) return;
   const itimerspec when{{}, {next / second_ns, next % second_ns}};
   ipc::check(::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &when, nullptr), "timerfd_settime");
 }
@@ -177,7 +180,7 @@ void Agent::add_connection(ipc::Fd fd) {
 }
 
 void Agent::hear(ConnectionId id) {
-  for (;;) {
+  for (int i = 0; i < letters_a_turn; ++i) {
     const auto at = connections_.find(id);
     if (at == connections_.end()) return;
     Letter letter;
@@ -214,7 +217,9 @@ void Agent::to_dsmd(const sysv::Frame& frame) {
 void Agent::flush_dsmd() {
   if (over_) return;
   if (!upstream_.flush()) return dsmd_has_gone();
-  watch(upstream_.fd(), Source::upstream, 0, upstream_.wants_output() ? EPOLLIN | EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD);
+  const bool wants = upstream_.wants_output();
+  if (wants == std::exchange(watching_output_, wants)) return;
+  watch(upstream_.fd(), Source::upstream, 0, wants ? EPOLLIN | EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD);
 }
 
 void Agent::hear_dsmd() {

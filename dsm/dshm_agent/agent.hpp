@@ -134,7 +134,9 @@ class Agent {
   std::uint64_t next_order_ = 1;
   std::int64_t next_beat_ns_, next_probe_ns_;
   std::int64_t alone_until_ns_;  // when it ends if nobody has come
-  bool over_ = false;            // dsmd has gone
+  std::int64_t armed_ns_ = 0;    // what the timer is set to; 0: it has gone off
+  bool watching_output_ = false;
+  bool over_ = false;  // dsmd has gone
   bool ending_ = false;
 };
 

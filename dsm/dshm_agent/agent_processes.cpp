@@ -98,6 +98,7 @@ bool Agent::hello_service_new(Connection& connection, const Question& question, 
 bool Agent::begin(Connection& connection, const Question& question, Letter& letter) {
   Process& process = processes_.at(connection.process);
   process.service = connection.id;
+  process.reads_none = false;
   process.caller = {.pid = {upstream_.host(), letter.from.pid},
                     .uid = letter.from.uid,
                     .gid = letter.from.gid,
@@ -322,6 +323,7 @@ void Agent::send_orders(Process& process) {
     full = send(fd, {bytes, sizeof(Order)}) == Post::later;
     if (!full) process.unsent.pop_front();  // sent; or the connection has ended, and that will be heard
   }
+  if (full == std::exchange(process.reads_none, full)) return;
   watch(fd, Source::connection, at->first, full ? EPOLLIN | EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD);
 }
 

@@ -121,6 +121,44 @@ TEST(Hosted, ParksOnePageOnly) {
   EXPECT_EQ(world.total(), world.added);
 }
 
+// A grant and the invalidation behind it, both while the page is parked: each is carried out in its turn, and the second
+// lowering waits for an answer of its own.
+TEST(Hosted, ParksAgainWhatIsLoweredTwice) {
+  World world(first_seed(), 1, 1, 0);
+  Host& host = *world.hosts[0];
+  using Kind = core::Message::Kind;
+  const PageBytes page(sysv::page_bytes, 7);
+  const auto grant = [&](core::Seq seq) {
+    const core::Message message{.kind = Kind::grant, .access = Access::read, .carries_page = true, .seq = seq};
+    EXPECT_TRUE(host.hosted.received(message, page, 1));
+  };
+  const auto invalidate = [&](core::Seq seq) {
+    EXPECT_TRUE(host.hosted.received({.kind = Kind::invalidate, .seq = seq}, {}, 1));
+  };
+  host.start(1, false, 1, 10);
+  host.hosted.fault({.process = 1}, 0, Access::read, 1, 1);
+  grant(1);
+  host.obey(1);
+  invalidate(1);
+  host.hosted.fault({.process = 1}, 0, Access::read, 1, 1);
+  grant(2);
+  invalidate(2);
+  EXPECT_EQ(host.to_home.size(), 1U) << "the first want, and nothing while the page is parked";
+  host.obey(1);
+  host.acknowledge(1);
+  ASSERT_EQ(host.to_home.size(), 3U) << "the answer, and the second want";
+  EXPECT_EQ(host.to_home[1].message.kind, Kind::invalidated);
+  EXPECT_EQ(host.to_home[2].message.kind, Kind::want);
+  host.obey(1);
+  EXPECT_EQ(host.processes.at(1).rights[0], Access::read) << "it has its turn with the second grant";
+  host.obey(1);
+  EXPECT_EQ(host.to_home.size(), 3U);
+  host.acknowledge(1);
+  ASSERT_EQ(host.to_home.size(), 4U);
+  EXPECT_EQ(host.to_home[3].message.kind, Kind::invalidated);
+  EXPECT_EQ(world.failure, "");
+}
+
 // What the home may not say changes nothing, and is told.
 TEST(Hosted, RefusesAStrangeHome) {
   World world(first_seed(), 1, 1, 0);

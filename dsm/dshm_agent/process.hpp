@@ -55,6 +55,7 @@ struct Process {
   std::optional<Userfault> userfault;
   std::vector<Attach> attaches;
   std::deque<Order> unsent;                                              // orders for which the socket had no room
+  bool reads_none = false;                                               // and it is watched for room
   std::map<std::uint64_t, std::pair<std::int32_t, std::uint32_t>> owed;  // orders to be acknowledged: segment, page
 
   [[nodiscard]] bool has(std::int32_t segment) const;  // mapped
