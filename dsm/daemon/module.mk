@@ -6,5 +6,6 @@ $(eval $(call library,daemon,$(patsubst %,dsm/daemon/%.cpp,session sessions opti
 $(eval $(call program,dsmd,dsm/daemon/main.cpp,$(daemon_stands_on),$(daemon_links)))
 $(eval $(call test,daemon_test,$(patsubst %,dsm/daemon/%_test.cpp,sessions options),$(daemon_stands_on),$(daemon_links)))
 
-sysv_home_tests := $(patsubst %,dsm/daemon/%.cpp,sysv_home_testing sysv_home_test sysv_home_pages_test sysv_home_random_test outbox_test)
+sysv_home_tests := $(patsubst %,dsm/daemon/%.cpp,sysv_home_testing sysv_home_test sysv_home_calls_test \
+  sysv_home_pages_test sysv_home_random_test outbox_test)
 $(eval $(call test,sysv_home_test,$(sysv_home_tests),sysv_home sysv net core ipc06 ipc04 ipc03 ipc02 ipc01,-lsodium -lfmt))

@@ -21,10 +21,6 @@ struct Two : Scene {
   const std::int32_t id;
 };
 
-void expect_part(const std::string& text, const std::string& part) {
-  EXPECT_NE(text.find(part), std::string::npos) << text << "\nhas no: " << part;
-}
-
 TEST(SysvHomePages, AreZeroAtFirst) {
   Two s;
   EXPECT_EQ(s.a.read(s.id, 0), 0);

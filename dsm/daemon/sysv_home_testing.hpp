@@ -190,4 +190,8 @@ class Scene::Agent {
   std::size_t waiter_ = 0;
 };
 
+inline void expect_part(const std::string& text, const std::string& part) {
+  EXPECT_NE(text.find(part), std::string::npos) << text << "\nhas no: " << part;
+}
+
 }  // namespace dsm::daemon::testing
