@@ -139,6 +139,31 @@ viewer: $(call all_but_tests,$(call made_in,viewer)) ## dsmtop
 lab: $(call made_in,labs/$(LAB)-%) ## one lab, with its tests: make lab LAB=04
 	$(if $(call made_in,labs/$(LAB)-%),@:,@echo "make lab: there is no lab '$(LAB)'; say LAB=NN, one of: $(patsubst labs/%,%,$(filter labs/0%,$(FOLDERS)))" >&2; exit 2)
 
+# ---- verbs: install --------------------------------------------------------------------------------------------------
+
+# Into $(DESTDIR)$(PREFIX). install-files copies what has been built, whatever its age.
+PREFIX ?= /usr/local
+DESTDIR ?=
+INSTALLED := $(addprefix bin/,dsmexec dsmd dsmtop dshmrun dshm_agent dshmctl dsmc++) \
+  $(addprefix lib/,libdsm.a libdsm.so libdshm.a libdshm.so systemd/system/dsmd.service) include/dsm/dsm.h include/dsm/dsm.hpp
+installed := $(DESTDIR)$(PREFIX)
+
+.PHONY: install install-files uninstall
+install: all ## programs, libraries, headers and a systemd unit: PREFIX=/usr/local DESTDIR=
+	@$(MAKE) install-files
+install-files:
+	$(Q)install -d $(sort $(dir $(addprefix $(installed)/,$(INSTALLED))))
+	$(Q)install -m 755 $(addprefix $(BUILD)/,$(filter-out %/dsmc++,$(filter bin/%,$(INSTALLED)))) $(installed)/bin
+	$(Q)install -m 644 $(addprefix $(BUILD)/,$(filter %.a %.so,$(INSTALLED))) $(installed)/lib
+	$(Q)install -m 644 dsm/include/dsm/dsm.h dsm/include/dsm/dsm.hpp $(installed)/include/dsm
+	$(Q)sed -e 's|@CXX@|$(lastword $(CXX))|; s|@FLAGS@||; s|@INCLUDE@|$(PREFIX)/include|; s|@LIB@|$(PREFIX)/lib|g' dsm/dsmc++.in > $(installed)/bin/dsmc++
+	$(Q)chmod 755 $(installed)/bin/dsmc++
+	$(Q)sed -e 's|@BIN@|$(PREFIX)/bin|' dsm/daemon/dsmd.service.in > $(installed)/lib/systemd/system/dsmd.service
+	$(Q)chmod 644 $(installed)/lib/systemd/system/dsmd.service
+uninstall: ## take all of that away again
+	$(Q)rm -f $(addprefix $(installed)/,$(INSTALLED))
+	$(Q)for folder in include/dsm lib/systemd/system lib/systemd; do [ ! -d $(installed)/$$folder ] || rmdir --ignore-fail-on-non-empty $(installed)/$$folder; done
+
 # ---- verbs: packages -------------------------------------------------------------------------------------------------
 
 .PHONY: deps deps-test deps-hosts deps-slurm deps-dshm deps-bench

@@ -54,7 +54,8 @@ std::string program_path(const std::string& name) {
   return fs::path(launch::testing::dsmexec_path()).replace_filename(name).string();
 }
 
-Program::Program(const std::vector<std::string>& arguments, const std::vector<std::string>& environment, int err)
+Program::Program(const std::vector<std::string>& arguments, const std::vector<std::string>& environment, int err,
+                 const std::vector<int>& descriptors)
     : out_(make_file()), err_(make_file()) {
   const ipc::Fd nothing(::open("/dev/null", O_RDONLY | O_CLOEXEC));
   ipc::SpawnOptions options;
@@ -63,6 +64,7 @@ Program::Program(const std::vector<std::string>& arguments, const std::vector<st
   options.standard_input = nothing.get();
   options.standard_output = out_.get();
   options.standard_error = err < 0 ? err_.get() : err;
+  for (const int fd : descriptors) options.descriptors.emplace_back(fd, fd);
   pid_ = ipc::spawn(options);
 }
 

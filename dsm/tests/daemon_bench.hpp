@@ -17,7 +17,9 @@ using launch::testing::Ended;
 class Program {
  public:
   // `environment`: "NAME=value", in place of what these names have here. `err`: its stderr, instead of what is read here.
-  Program(const std::vector<std::string>& arguments, const std::vector<std::string>& environment, int err = -1);
+  // `descriptors`: more that it gets, under the numbers that they have here.
+  Program(const std::vector<std::string>& arguments, const std::vector<std::string>& environment, int err = -1,
+          const std::vector<int>& descriptors = {});
   Program(const Program&) = delete;
   ~Program();
 

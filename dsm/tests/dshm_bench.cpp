@@ -19,7 +19,8 @@ using namespace std::chrono_literals;
 constexpr uid_t nobody = 65534;
 constexpr int hosts = 3;
 
-const char* key_path(User user) { return user == User::root ? "/root/dsm-key" : "/var/tmp/dsm-key"; }
+// Where libdshm looks for a key, without DSM_KEY_FILE and HOME: a program may go on as another user.
+const char* home_of(User user) { return user == User::root ? "/root" : "/nonexistent"; }
 
 // The first process of that host, whose namespaces are the host's.
 std::string first_of(const std::string& root) { return root.substr(6, root.find('/', 6) - 6); }
@@ -39,7 +40,7 @@ void Dshm::TearDown() {
     const std::string left = dshmctl({"list"});
     EXPECT_EQ(launch::testing::count(left, "\n"), 4u) << "objects are left:\n" << left;
   }
-  keys_.clear();
+  take_keys();
   expect_nothing_left();  // dsmd still lives: an agent ends for want of processes, not of a server
   if (HasFailure()) end_all();
   dsmd_.reset();
@@ -53,12 +54,21 @@ void Dshm::end_all() {
   }
 }
 
+void Dshm::take_keys() {
+  keys_.clear();
+  for (int host = 1; host <= hosts; ++host) {
+    fs::remove_all(root(host) + home_of(User::root) + "/.config");
+    fs::remove_all(root(host) + home_of(User::ordinary));
+  }
+}
+
 void Dshm::give_keys() {
   keys_.clear();
   const std::string text = launch::testing::content(dsmd_->key_file());
   for (int host = 1; host <= hosts; ++host) {
     for (const User user : {User::root, User::ordinary}) {
-      const std::string path = root(host) + key_path(user);
+      const std::string path = root(host) + home_of(user) + "/.config/dsm/key";
+      fs::create_directories(fs::path(path).parent_path());
       keys_.push_back(std::make_unique<HostFile>(path, text));
       const uid_t owner = user == User::root ? 0 : nobody;
       EXPECT_EQ(::chmod(path.c_str(), 0600), 0);
@@ -90,11 +100,11 @@ Words Dshm::there(const Place& place, const Words& line) const {
   return words;
 }
 
-std::unique_ptr<Program> Dshm::start(const Place& place, const Words& line, const Words& environment) const {
+std::unique_ptr<Program> Dshm::start(const Place& place, const Words& line, const Words& environment,
+                                     const std::vector<int>& descriptors) const {
   Words variables = environment;
-  variables.push_back(std::string("DSM_KEY_FILE=") + key_path(place.user));
-  variables.push_back(std::string("HOME=") + (place.user == User::root ? "/root" : "/nowhere"));
-  return std::make_unique<Program>(there(place, line), variables);
+  variables.insert(variables.end(), {"DSM_KEY_FILE=", "HOME="});
+  return std::make_unique<Program>(there(place, line), variables, -1, descriptors);
 }
 
 Ended Dshm::run(const Place& place, const Words& line, const Words& environment) const {

@@ -38,8 +38,8 @@ class Dshm : public launch::testing::Hosts {
   void TearDown() override;
 
   // A line of words, the first of which is a program of build/bin, if it is there.
-  [[nodiscard]] std::unique_ptr<Program> start(const Place& place, const Words& line,
-                                               const Words& environment = {}) const;
+  [[nodiscard]] std::unique_ptr<Program> start(const Place& place, const Words& line, const Words& environment = {},
+                                               const std::vector<int>& descriptors = {}) const;
   [[nodiscard]] Ended run(const Place& place, const Words& line, const Words& environment = {}) const;
   // The process itself, as this machine numbers it: what was started is nsenter(1), and that is its child.
   static pid_t inside(const Program& program);
@@ -57,6 +57,7 @@ class Dshm : public launch::testing::Hosts {
  private:
   static void end_all();
   void give_keys();
+  void take_keys();
   [[nodiscard]] Words there(const Place& place, const Words& line) const;
   std::unique_ptr<Dsmd> dsmd_;
   std::vector<std::unique_ptr<HostFile>> keys_;

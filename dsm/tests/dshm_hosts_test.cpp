@@ -114,6 +114,24 @@ TEST_F(DshmHosts, DshmctlListsReadsWritesAndRemoves) {
   EXPECT_TRUE(wait_until([&] { return count(dshmctl({"list"}), "\n") == 4; }));
 }
 
+// ---- what each call does ----
+
+// Two processes, natively on one host, and under dshmrun on two.
+TEST_F(DshmHosts, EveryRowOfTheTableForTwoIsTheKernels) {
+  for (const User user : both_users) {
+    SCOPED_TRACE(said(user));
+    const auto both = [&](bool native, int second) {
+      const std::string key = new_key();
+      const auto a = start({1, user, native}, {"sysv_table", "--role", "a", "--key", key});
+      const auto b = start({second, user, native}, {"sysv_table", "--role", "b", "--key", key});
+      return text(a->wait()) + text(b->wait());
+    };
+    const std::string native = both(true, 1);
+    EXPECT_TRUE(has_line(native, {"exit 0"})) << native;
+    EXPECT_EQ(both(false, 2), native);
+  }
+}
+
 // ---- memory ----
 
 // Two hosts, two processes on each, two threads in each: a million.

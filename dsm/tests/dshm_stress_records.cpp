@@ -66,13 +66,15 @@ int records(const Options& options) {
   auto& record = segment.at<Record>(slot);
   Truth& known = truth();
   std::uint64_t number = std::max(record.begun.load(), record.done.load());
+  bool first = true;
   ipc::say("writes " + std::to_string(segment.id()));
   while (!told_to_stop(segment)) {
     record.begun.store(++number);
     for (std::size_t i = 0; i < words; ++i) record.body[i].store(word_of(number, slot, i));
     record.done.store(number);
     known.finished[slot].store(number);
-    known.lost[slot].store(false);
+    if (first) known.lost[slot].store(false);  // from here on; whoever wrote before us does not say so
+    first = false;
     ::usleep(300);  // so that it can be read, too
   }
   return 0;
@@ -85,12 +87,14 @@ int check(const Options& options) {
   ipc::say("reads " + std::to_string(segment.id()));
   while (!told_to_stop(segment)) {
     for (std::size_t slot = 0; slot < slots; ++slot) {
+      const std::uint32_t losses = known.losses[slot].load();
+      const bool lost = known.lost[slot].load();
       const std::uint64_t finished = known.finished[slot].load();
       auto& record = segment.at<Record>(slot);
       const std::uint64_t seen = record.done.load();
       std::uint64_t number = 0;
       if (read_record(record, slot, number)) ++whole;
-      if (seen >= finished || known.lost[slot].load()) continue;
+      if (seen >= finished || lost || known.losses[slot].load() != losses) continue;
       throw std::runtime_error("record " + std::to_string(slot) + ": " + std::to_string(seen) + " is stale, " +
                                std::to_string(finished) + " had been finished");
     }

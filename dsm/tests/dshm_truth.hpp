@@ -14,6 +14,7 @@ inline constexpr const char* truth_variable = "DSHM_STRESS_TRUTH";  // its descr
 struct Truth {
   std::array<std::atomic<std::uint64_t>, slots> finished;  // the last number
   std::array<std::atomic<bool>, slots> lost;               // its host is lost, or about to be: it may go back
+  std::array<std::atomic<std::uint32_t>, slots> losses;    // how often that has been so
 };
 static_assert(std::atomic<std::uint64_t>::is_always_lock_free && std::atomic<bool>::is_always_lock_free);
 
