@@ -72,6 +72,8 @@ $(eval $(call program,dshm_stress,$(dshm_stress),,-lboost_program_options))
 sysv_table := $(patsubst %,dsm/tests/%.cpp,sysv_table $(addprefix sysv_table_,get attach process set operate age pair))
 $(eval $(call program,sysv_table,$(sysv_table),,))
 $(eval $(call test,sysv_table_test,dsm/tests/sysv_table_test.cpp,,,sysv_table))
+
+# All of them on hosts made by hosts.sh, under dshmrun and natively.
 dshm_hosts_tests := $(patsubst %,dsm/tests/%.cpp,hosts_bench daemon_bench dshm_bench dshm_scripts dshm_languages_test dshm_hosts_test dshm_failure_test)
 $(BUILD)/tests/dshm_hosts_test: | $(LIB)/libdshm.so
 $(eval $(call test,dshm_hosts_test,$(dshm_hosts_tests),testbench ipc06 ipc04,,dsmd dshmrun dshmctl dshm_agent dshm_stress dshm_example sysv_table shm_random shm_writer shm_reader dsm_slow_link))
