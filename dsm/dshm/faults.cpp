@@ -5,7 +5,7 @@
 #include <ucontext.h>
 
 #include <array>
-#include <new>
+#include <exception>
 #include <system_error>
 
 #include "dsm/dshm/message.hpp"
@@ -162,7 +162,7 @@ int prepare_faults() noexcept {
     pager::capture(on_sigsegv);
   } catch (const std::system_error& error) {
     return error.code().value();
-  } catch (const std::bad_alloc&) {
+  } catch (const std::exception&) {  // no memory; or a frame that is not as it should be
     return ENOMEM;
   }
   done = true;
