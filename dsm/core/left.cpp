@@ -25,7 +25,8 @@ void take_out(State& s, Page page, Node who) {
   Directory& d = s.directory(page);
   const bool asked_in_its_name = s.forget_requests(page, who);
   if (asked_in_its_name && (d.busy == Busy::recalling || d.busy == Busy::invalidating)) d.for_nobody = 1;
-  d.copies &= ~bit(who);
+  if ((d.copies & bit(who)) != 0)
+    d.copies &= ~bit(who);  // not written to where nothing is noted: such tables take no memory
   if (d.owner == who + 1) {
     d.owner = 0;
     d.rest();

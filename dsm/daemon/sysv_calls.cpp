@@ -277,10 +277,10 @@ void SysvHome::leave(Agent& agent, std::uint32_t tenure) {
 int SysvHome::operate(Agent& agent, const Question& q, Time now) {
   if (q.timeout_ns < -1) return EINVAL;
   if (agent.waiting.size() >= config_.limits.waiting || !has_room_for(agent, q.process)) return ENOMEM;
+  process_of(agent, q);  // whether it is refused or not: it may owe undo values, or touch the set at its end
   const sysv::Ticket ticket = next_ticket_++;
   const int error = sets_.operate(q.caller, {agent.number, q.process}, q.id, q.ops, ticket);
   if (error != 0 && error != sysv::waits) return error;
-  process_of(agent, q);  // it may owe undo values
   if (error == 0) return 0;
   if (q.timeout_ns == 0) {
     sets_.cancel(ticket);

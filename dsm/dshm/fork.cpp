@@ -39,8 +39,11 @@ void inherit(bool on) noexcept {
   each_run([on](void* at, std::size_t length) { kernel::let_inherit(at, length, on); });
 }
 
-// Root may become anybody, and a set-user-id program another user: who has not the right to open a connection by then.
-bool may_change_user() noexcept { return ::geteuid() == 0 || ::getuid() != ::geteuid(); }
+// Root may become anybody, and a set-user-id program another user, or has become one: who has not the right to begin at
+// this agent by himself.
+bool may_change_user() noexcept {
+  return ::geteuid() == 0 || ::getuid() != ::geteuid() || ::geteuid() != process().user;
+}
 
 // The agent gets one end of a pair; none if there is nothing to inherit.
 void announce_child() {
@@ -113,9 +116,9 @@ void join_agent() {
   // Out of the table of descriptors, to be adopted again: it is the service connection now.
   const int moved = kernel::dup_above(socket, 0);
   child_end.close();
-  const bool asked = own.asked.load();
   int error = moved < 0 ? errno : open_service(moved, why);
-  if (error == 0 && own.asked.load() != asked) error = EMFILE;  // no userfaultfd where the parent had one
+  // Where the parent had a userfaultfd, the child may have none: it has become another user since.
+  if (error == 0 && !own.asked.load() && own.attaches.count() != 0) error = prepare_faults();
   if (error == 0) error = start_service_thread();
   if (error != 0) {
     end({"the child of a fork is without its attached segments: ", why.empty() ? strerrordesc_np(error) : why});

@@ -17,7 +17,8 @@ namespace {
 constexpr std::int64_t second_ns = 1'000'000'000;
 constexpr std::int64_t nobody_came_ns = 10 * second_ns;
 constexpr std::int64_t close_patience_ns = 2 * second_ns;
-constexpr int letters_a_turn = 64;  // of one connection: then others are heard, too
+constexpr std::int64_t last_words_ns = second_ns / 4;  // for processes to say that it is over
+constexpr int letters_a_turn = 64;                     // of one connection: then others are heard, too
 constexpr unsigned source_shift = 56;
 
 sigset_t take_signals() {
@@ -127,6 +128,7 @@ void Agent::arm_timer() {
   std::int64_t next = next_probe_ns_;
   if (!over_) next = std::min({next, next_beat_ns_, lease_.until_ns()});
   if (next_process_ == 1) next = std::min(next, alone_until_ns_);
+  if (expire_at_ns_) next = std::min(next, *expire_at_ns_);
   for (const auto& [id, segment] : segments_) {
     const auto due = over_ ? std::nullopt : segment->hosted().deadline();
     if (due) next = std::min(next, static_cast<std::int64_t>(*due) * 1000);
@@ -152,6 +154,7 @@ void Agent::on_time() {
     next_probe_ns_ = now + second_ns;
     probe();
   }
+  if (expire_at_ns_ && now >= *expire_at_ns_) expire_all();
   if (over_) return;
   for (auto& [id, segment] : segments_) segment->hosted().tick(static_cast<Micros>(now / 1000));
 }
@@ -163,9 +166,16 @@ void Agent::accept_all() {
     ipc::Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!fd && errno == EINTR) continue;
     if (!fd) return;  // none is waiting; or there are no descriptors left, and it waits until there are
-    const uid_t uid = ipc::peer_uid(fd.get());
-    if (uid == ::geteuid() || uid == 0) add_connection(std::move(fd));
+    if (admits(fd.get())) add_connection(std::move(fd));
   }
+}
+
+// This user's processes, and root's; and those that are served already, and have become another user since.
+bool Agent::admits(int fd) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0) return false;
+  return peer.uid == ::geteuid() || peer.uid == 0 || process_of(peer.pid) != nullptr;
 }
 
 void Agent::add_connection(ipc::Fd fd) {
@@ -174,7 +184,6 @@ void Agent::add_connection(ipc::Fd fd) {
   watch(fd.get(), Source::connection, id);
   Connection connection;
   connection.id = id;
-  connection.groups = peer_groups(fd.get());
   connection.fd = std::move(fd);
   connections_.emplace(id, std::move(connection));
 }
@@ -186,6 +195,10 @@ void Agent::hear(ConnectionId id) {
     Letter letter;
     const Post post = receive(at->second.fd.get(), letter);
     if (post == Post::later) return;
+    if (at->second.role == Connection::Role::call) {
+      end_exited();  // whoever has waited for a process's end sees what came of it
+      if (!connections_.contains(id)) return;
+    }
     if (post == Post::ended || !take(at->second, letter)) return drop(id);
   }
 }
@@ -245,11 +258,15 @@ bool Agent::take(sysv::Frame& frame) {
   return true;  // of a tenure that has ended
 }
 
-// The end of everything here. Processes are told; those that are stopped find their segments empty; later calls get EIDRM.
+// The end of everything here. Processes are told, and put something empty over what they have attached, after a line on
+// stderr. They are given a moment for that; then those that have not done it (they are stopped, or slow) find their
+// segments empty, too. The moment is part of the margin: dsmd has not given our pages to others before it is over. Later
+// calls get EIDRM.
 void Agent::dsmd_has_gone() {
   if (std::exchange(over_, true)) return;
   unwatch(upstream_.fd());
-  expire_all();
+  expire_at_ns_ = std::min(boot_ns() + last_words_ns, lease_.until_ns() + margin_ns / 2);
+  tell_all_it_is_over();
   for (auto& [request, pending] : std::exchange(pending_, {})) {
     if (pending.call == sysv::Call::local_fork) exited(pending.child);
     const auto at = connections_.find(pending.connection);
@@ -259,10 +276,18 @@ void Agent::dsmd_has_gone() {
   }
 }
 
-void Agent::expire_all() {
+void Agent::tell_all_it_is_over() {
   lease_.end();
   for (auto& [number, process] : processes_) order(process, {.kind = Order::Kind::over});
+}
+
+void Agent::expire_all() {
+  expire_at_ns_.reset();
   for (auto& [id, segment] : segments_) segment->expire();
+  for (const auto& [number, address] : std::exchange(sleepers_, {})) {
+    const auto process = processes_.find(number);
+    if (process != processes_.end() && process->second.userfault) process->second.userfault->wake(address);
+  }
 }
 
 // Told to end while there are processes: what they have written goes home, and they lose their segments.
@@ -282,6 +307,7 @@ void Agent::retire() {
     to_dsmd(exit);
   }
   leave_closed();
+  tell_all_it_is_over();
   expire_all();
 }
 

@@ -46,7 +46,6 @@ class Agent {
     ConnectionId id = 0;
     ipc::Fd fd;
     Role role{};
-    std::vector<std::uint32_t> groups;
     ProcessNumber process = 0;
     std::uint32_t request = 0;  // ours, of the question that is under way; 0: none
   };
@@ -67,6 +66,7 @@ class Agent {
   void arm_timer();
   void on_time();
   void accept_all();
+  [[nodiscard]] bool admits(int fd);
   void add_connection(ipc::Fd fd);
   void hear(ConnectionId id);
   void drop(ConnectionId id);
@@ -75,6 +75,7 @@ class Agent {
   void to_dsmd(const sysv::Frame& frame);
   void flush_dsmd();
   void dsmd_has_gone();
+  void tell_all_it_is_over();
   void expire_all();
   void retire();
   [[nodiscard]] bool has_nobody();
@@ -102,6 +103,7 @@ class Agent {
   [[nodiscard]] bool hello_service_new(Connection& connection, const sysv::Question& question, Letter& letter);
   [[nodiscard]] bool begin(Connection& connection, const sysv::Question& question, Letter& letter);
   [[nodiscard]] Process* process_of(pid_t pid);
+  void end_exited();
   [[nodiscard]] bool on_service(Connection& connection, const sysv::Question& question, Letter& letter);
   [[nodiscard]] int map_all(Process& process);
   [[nodiscard]] int map_one(Process& process, Attach& attach);
@@ -133,8 +135,10 @@ class Agent {
   std::uint32_t next_request_ = 1;
   std::uint64_t next_order_ = 1;
   std::int64_t next_beat_ns_, next_probe_ns_;
-  std::int64_t alone_until_ns_;  // when it ends if nobody has come
-  std::int64_t armed_ns_ = 0;    // what the timer is set to; 0: it has gone off
+  std::int64_t alone_until_ns_;                                    // when it ends if nobody has come
+  std::optional<std::int64_t> expire_at_ns_;                       // over_, and the segments are not empty yet
+  std::vector<std::pair<ProcessNumber, std::uint64_t>> sleepers_;  // threads that have faulted since
+  std::int64_t armed_ns_ = 0;                                      // what the timer is set to; 0: it has gone off
   bool watching_output_ = false;
   bool over_ = false;  // dsmd has gone
   bool ending_ = false;

@@ -51,7 +51,7 @@ bool Agent::take(Connection& connection, Letter& letter) {
   process->second.caller = {.pid = {upstream_.host(), letter.from.pid},
                             .uid = letter.from.uid,
                             .gid = letter.from.gid,
-                            .groups = connection.groups};
+                            .groups = groups_of(letter.from.pid)};
   question.caller = process->second.caller;
   question.process = connection.process;
   ask(connection, std::move(question), letter);
@@ -180,7 +180,6 @@ void Agent::on_fork(Connection& connection, const Question& question, Letter& le
   service.id = next_connection_++;
   service.fd = std::move(letter.descriptor);
   service.role = Connection::Role::service;
-  service.groups = connection.groups;
   service.process = child.number;
   child.service = service.id;
   const ProcessNumber number = child.number;

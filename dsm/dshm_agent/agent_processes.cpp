@@ -67,6 +67,21 @@ Process* Agent::process_of(pid_t pid) {
   return nullptr;
 }
 
+// Those whose end the kernel knows, though epoll has not told us yet.
+void Agent::end_exited() {
+  std::vector<pollfd> set;
+  std::vector<ProcessNumber> numbers;
+  for (const auto& [number, process] : processes_) {
+    if (!process.pidfd) continue;
+    set.push_back({process.pidfd.get(), POLLIN, 0});
+    numbers.push_back(number);
+  }
+  if (::poll(set.data(), set.size(), 0) <= 0) return;
+  for (std::size_t i = 0; i < set.size(); ++i) {
+    if (set[i].revents != 0) exited(numbers[i]);
+  }
+}
+
 // A pid that is known already has become another program: it keeps its number, and its undo values, and loses its
 // attaches. One that was known, and has ended, is somebody else's by now.
 bool Agent::hello_service_new(Connection& connection, const Question& question, Letter& letter) {
@@ -74,11 +89,7 @@ bool Agent::hello_service_new(Connection& connection, const Question& question, 
     refuse(connection, question, EIDRM, "dsmd has gone; end the programs that use its segments, and start again");
     return false;
   }
-  std::vector<ProcessNumber> ended;
-  for (const auto& [number, process] : processes_) {
-    if (process.pidfd && has_exited(process.pidfd)) ended.push_back(number);
-  }
-  for (const ProcessNumber number : ended) exited(number);
+  end_exited();
   if (Process* const old = process_of(letter.from.pid)) {
     executed(*old);
     const ConnectionId before = std::exchange(old->service, 0);
@@ -102,7 +113,7 @@ bool Agent::begin(Connection& connection, const Question& question, Letter& lett
   process.caller = {.pid = {upstream_.host(), letter.from.pid},
                     .uid = letter.from.uid,
                     .gid = letter.from.gid,
-                    .groups = connection.groups};
+                    .groups = groups_of(letter.from.pid)};
   if (!process.pidfd) {
     process.pidfd = open_pidfd(letter.from.pid);
     // The pid could be another's by now only if the sender had ended; then its end of the connection has, too.
@@ -297,6 +308,7 @@ void Agent::read_faults(ProcessNumber number) {
 void Agent::fault(Process& process, std::uint64_t address, Access want, std::uint64_t thread) {
   const Attach* const attach = process.attach_at(address);
   const auto segment = attach == nullptr ? segments_.end() : segments_.find(attach->id());
+  if (expire_at_ns_) return sleepers_.emplace_back(process.number, address), void();
   if (over_ || segment == segments_.end()) return process.userfault->wake(address);
   const auto page = static_cast<Page>((address - attach->address()) / sysv::page_bytes);
   segment->second->hosted().fault({process.number, address}, page, want,

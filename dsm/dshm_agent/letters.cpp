@@ -4,6 +4,10 @@
 
 #include <array>
 #include <cstring>
+#include <fstream>
+#include <iterator>
+#include <sstream>
+#include <string>
 
 #include "dsm/sysv/wire.hpp"
 #include "ipc/error.hpp"
@@ -82,15 +86,15 @@ Post send(int fd, std::span<const std::uint8_t> bytes, int descriptor) {
   return errno == EAGAIN ? Post::later : Post::ended;
 }
 
-std::vector<std::uint32_t> peer_groups(int fd) {
-  std::vector<std::uint32_t> out(32);
-  for (;;) {
-    auto size = static_cast<socklen_t>(out.size() * sizeof(gid_t));
-    const int result = ::getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, out.data(), &size);
-    if (result != 0 && errno != ERANGE) return {};  // what is not known gives no right
-    out.resize(size / sizeof(gid_t));
-    if (result == 0) return out;
+std::vector<std::uint32_t> groups_of(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  std::string line;
+  while (std::getline(status, line)) {
+    if (!line.starts_with("Groups:")) continue;
+    std::istringstream words(line.substr(line.find(':') + 1));
+    return {std::istream_iterator<std::uint32_t>(words), {}};
   }
+  return {};  // what is not known gives no right
 }
 
 }  // namespace dsm::dshm_agent

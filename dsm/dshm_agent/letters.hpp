@@ -28,7 +28,7 @@ void ask_for_senders(int fd);
 [[nodiscard]] Post receive(int fd, Letter& out);
 // The whole message, or nothing of it. `descriptor`: -1, or one to go along.
 [[nodiscard]] Post send(int fd, std::span<const std::uint8_t> bytes, int descriptor = -1);
-// Of who connected, when it did.
-[[nodiscard]] std::vector<std::uint32_t> peer_groups(int fd);
+// The process's supplementary groups, as they are now.
+[[nodiscard]] std::vector<std::uint32_t> groups_of(pid_t pid);
 
 }  // namespace dsm::dshm_agent
