@@ -44,6 +44,17 @@ TEST_F(DshmHosts, TheExampleDoesTheSameNativelyAndHere) {
   }
 }
 
+// Host 1's kernel beside dsmd: no line differs.
+TEST_F(DshmHosts, EveryRowOfTheTableIsTheKernels) {
+  for (const User user : both_users) {
+    SCOPED_TRACE(said(user));
+    const Ended native = run({1, user, true}, {"sysv_table"}), here = run({1, user}, {"sysv_table"});
+    EXPECT_EQ(native.code(), 0) << text(native);
+    EXPECT_GT(count(native.out, "\n"), 100u);
+    EXPECT_EQ(text(here), text(native));
+  }
+}
+
 TEST_F(DshmHosts, TheLabsProgramsRunUnchanged) {
   for (const User user : both_users) {
     SCOPED_TRACE(said(user));
