@@ -13,7 +13,8 @@ $(eval $(call test,daemon_run_test,$(daemon_run_tests),testbench node core pager
 $(eval $(call test,daemon_sysv_test,dsm/tests/daemon_bench.cpp dsm/tests/daemon_sysv_test.cpp,testbench sysv net core ipc06 ipc04 ipc03 ipc02 ipc01,-lsodium,dsmd))
 
 # Litmus tests, and the same program over a core with a bug in it (dsm/core/mutants), which must be found.
-litmus := dsm/tests/litmus.cpp dsm/tests/litmus_shapes.cpp
+litmus_plays := dsm/tests/litmus_play.cpp dsm/tests/litmus_shapes.cpp
+litmus := dsm/tests/litmus.cpp $(litmus_plays)
 litmus_stands_on := node pager net telemetry ipc01 ipc02 ipc03 ipc04 ipc06
 litmus_links := -lsodium -lboost_program_options
 $(eval $(call program,dsm_litmus,$(litmus),$(litmus_stands_on) core,$(litmus_links)))
@@ -68,15 +69,18 @@ $(eval $(call test,slurm_test,dsm/tests/slurm_test.cpp,testbench ipc04,,dsmexec 
 dshm_stress := $(patsubst %,dsm/tests/%.cpp,dshm_stress dshm_stress_calls dshm_stress_records)
 $(eval $(call program,dshm_stress,$(dshm_stress),,-lboost_program_options))
 
+# The same litmus tests on their segments.
+$(eval $(call program,dshm_litmus,dsm/tests/dshm_litmus.cpp $(litmus_plays),,-lboost_program_options))
+
 # What each System V call does, line by line: on a bare kernel and under dshmrun it must be the same. Stands on nothing of ours.
 sysv_table := $(patsubst %,dsm/tests/%.cpp,sysv_table $(addprefix sysv_table_,get attach process set operate age pair))
 $(eval $(call program,sysv_table,$(sysv_table),,))
 $(eval $(call test,sysv_table_test,dsm/tests/sysv_table_test.cpp,,,sysv_table))
 
 # All of them on hosts made by hosts.sh, under dshmrun and natively.
-dshm_hosts_tests := $(patsubst %,dsm/tests/%.cpp,hosts_bench daemon_bench dshm_bench dshm_scripts dshm_languages_test dshm_hosts_test dshm_failure_test)
+dshm_hosts_tests := $(patsubst %,dsm/tests/%.cpp,hosts_bench daemon_bench dshm_bench dshm_scripts dshm_languages_test dshm_hosts_test dshm_litmus_test dshm_failure_test)
 $(BUILD)/tests/dshm_hosts_test: | $(LIB)/libdshm.so
-$(eval $(call test,dshm_hosts_test,$(dshm_hosts_tests),testbench ipc06 ipc04,,dsmd dshmrun dshmctl dshm_agent dshm_stress dshm_example sysv_table shm_random shm_writer shm_reader dsm_slow_link))
+$(eval $(call test,dshm_hosts_test,$(dshm_hosts_tests) dsm/tests/litmus_shapes.cpp,testbench ipc06 ipc04,,dsmd dshmrun dshmctl dshm_agent dshm_stress dshm_litmus dshm_example sysv_table shm_random shm_writer shm_reader dsm_slow_link))
 
 # make install, with what has been built.
 $(eval $(call test,install_test,dsm/tests/install_test.cpp,testbench ipc04,,dsmexec dsmd dsmtop dshmrun dshm_agent dshmctl))
