@@ -193,10 +193,11 @@ watch: ## the demo and dsmtop side by side in tmux; q ends dsmtop
 	@$(MAKE) deps DEPS='$(DEPS) tmux'
 	@$(MAKE) all
 	@env -u TMUX tmux -L dsm-watch-$$$$ new-session 'sh -c "$(BIN)/dsmexec machine_file demo; echo; echo Enter ends this.; read answer"' \; split-window -h '$(BIN)/dsmtop'
-bench: ## what a page fault costs beside its limit: a table, and build/bench.json
+bench: ## what a page fault costs beside its limit, in a job and in System V segments: tables, build/bench.json, bench-sysv.json
 	@$(MAKE) deps
-	@$(MAKE) $(BIN)/dsm_bench $(BIN)/dsmexec
+	@$(MAKE) $(BIN)/dsm_bench $(BIN)/dsmexec $(BIN)/dshm_bench
 	@$(BIN)/dsm_bench --output $(BUILD)/bench.json
+	@$(BIN)/dshm_bench --output $(BUILD)/bench-sysv.json
 RUNS ?= 1000
 SSH_RUNS ?= 30
 KEX ?=

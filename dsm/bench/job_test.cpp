@@ -1,46 +1,18 @@
 // The whole of it, small: a job for each figure, and the number of messages that each of them must take.
-#include <fcntl.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
-#include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "ipc/spawn.hpp"
+#include "dsm/bench/testing.hpp"
 
 namespace {
 
-namespace fs = std::filesystem;
+using bench::testing::Folder;
+using bench::testing::run;
 
-class Folder {
- public:
-  Folder() {
-    std::string name = (fs::temp_directory_path() / "dsm-bench-XXXXXX").string();
-    if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp");
-    path_ = name;
-  }
-  ~Folder() { fs::remove_all(path_); }
-  [[nodiscard]] std::string operator/(const char* name) const { return (path_ / name).string(); }
-
- private:
-  fs::path path_;
-};
-
-int run(const std::vector<std::string>& arguments) {
-  const ipc::Fd nothing(::open("/dev/null", O_RDWR | O_CLOEXEC));
-  ipc::SpawnOptions options;
-  options.arguments = arguments;
-  options.standard_input = options.standard_output = nothing.get();
-  const pid_t pid = ipc::spawn(options);
-  int status = 0;
-  EXPECT_EQ(::waitpid(pid, &status, 0), pid);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-std::string program() { return (fs::read_symlink("/proc/self/exe").parent_path() / "../bin/dsm_bench").string(); }
+std::string program() { return bench::testing::program("dsm_bench"); }
 
 TEST(Bench, every_sample_of_every_figure_takes_two_messages) {
   const Folder folder;

@@ -9,7 +9,7 @@ namespace {
 
 nlohmann::ordered_json to_value(const Figure& figure) {
   return {{"name", figure.name},   {"regime", figure.regime}, {"unit", figure.unit}, {"value", figure.value},
-          {"limit", figure.limit}, {"ratio", figure.ratio}, {"n", figure.n},       {"messages", figure.messages}};
+          {"limit", figure.limit}, {"ratio", figure.ratio},   {"n", figure.n},       {"messages", figure.messages}};
 }
 
 }  // namespace
@@ -36,8 +36,9 @@ std::string header() {
 }
 
 std::string row(const Figure& f) {
-  return fmt::format("{:<12} {:<10} {:>7.2f} {} {:>7.2f} {} {:>6.2f} {:>8} {:>9.2f}", f.name, f.regime, f.value, f.unit,
-                     f.limit, f.unit, f.ratio, f.n, f.messages);
+  const std::string messages = f.messages > 0 ? fmt::format("{:.2f}", f.messages) : "-";
+  return fmt::format("{:<12} {:<10} {:>7.2f} {} {:>7.2f} {} {:>6.2f} {:>8} {:>9}", f.name, f.regime, f.value, f.unit,
+                     f.limit, f.unit, f.ratio, f.n, messages);
 }
 
 std::string file(const std::vector<Figure>& figures) {

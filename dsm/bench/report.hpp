@@ -10,13 +10,13 @@ namespace bench {
 // pinning. `ratio` is the median of the blocks' own ratios: a machine that is slower for a while is so for both.
 struct Figure {
   std::string name;    // "read_miss"
-  std::string regime;  // "one_core", "two_cores"
+  std::string regime;  // "one_core", "two_cores"; of dshm_bench "uffd", "sigsegv"
   std::string unit;    // "us"
   double value = 0;
   double limit = 0;
   double ratio = 0;
   std::uint64_t n = 0;
-  double messages = 0;  // sent by all ranks for each sample
+  double messages = 0;  // sent by all ranks for each sample; 0: not counted, and shown as "-"
 };
 
 // One line of JSON, as a rank tells its figure. Throws nlohmann::json::exception if the text is none.

@@ -36,6 +36,8 @@ TEST(Report, what_is_no_figure_is_refused) {
 TEST(Report, the_columns_stand_under_their_names) {
   EXPECT_EQ(header(), "figure       regime          value      limit  ratio  samples  messages");
   EXPECT_EQ(row(figure), "read_miss    one_core     30.00 us   20.00 us   1.25     1000      2.00");
+  const Figure uncounted{"sysv_attach", "sigsegv", "us", 30, 20, 1.25, 1000, 0};
+  EXPECT_EQ(row(uncounted), "sysv_attach  sigsegv      30.00 us   20.00 us   1.25     1000         -");
 }
 
 }  // namespace
