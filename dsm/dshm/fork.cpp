@@ -165,4 +165,7 @@ void after_fork_in_child() {
 [[gnu::constructor(101)]] void watch() { ::pthread_atfork(before_fork, after_fork_in_parent, after_fork_in_child); }
 
 }  // namespace
+
+void be_there_at_forks() noexcept {}
+
 }  // namespace dsm::dshm

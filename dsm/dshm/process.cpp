@@ -1,8 +1,13 @@
 #include "dsm/dshm/process.hpp"
 
+#include <dlfcn.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 
@@ -14,6 +19,17 @@ namespace dsm::dshm {
 namespace {
 
 constinit Process only;
+
+// A program that is linked with libdshm.a gets what it refers to: all that stands in front of the C library is to come, one
+// name of each file, for other libraries call it, too.
+[[gnu::used]] void* const all_files[] = {
+    reinterpret_cast<void*>(&be_there_at_forks),
+    reinterpret_cast<void*>(&::munmap),
+    reinterpret_cast<void*>(&::dup2),
+    reinterpret_cast<void*>(&::readv),
+    reinterpret_cast<void*>(&::dlopen),
+    reinterpret_cast<void*>(&::sigaction),
+};
 
 constexpr const char* usual_server = "localhost:8080";
 

@@ -87,6 +87,11 @@ void say(std::initializer_list<std::string_view> words) noexcept;
 // Puts an empty file over what is left of the attach: touching it raises SIGBUS. REQUIRES: table.
 void cover(const Attach& attach) noexcept;
 
+// ---- fork.cpp
+
+// Nothing: who refers to it brings fork.o, which has nothing else to be called for, out of libdshm.a.
+void be_there_at_forks() noexcept;
+
 // ---- service.cpp
 
 // The service connection's first message, and what comes back: the lease. `socket` is adopted. 0 or an errno value, with a

@@ -129,6 +129,14 @@ TEST_P(Dshm, ForksHaveWhatTheirParentsHad) {
   host.expect_empty();
 }
 
+// libdshm.a gives all that libdshm.so has, though the program refers to little of it.
+TEST_P(Dshm, GoesWellInAProgramThatIsLinkedWithIt) {
+  Words environment = host.environment({"DSHM_SERVER=" + host.dsmd.at()});
+  for (const std::string name : {"forks", "closes", "transfers"})
+    expect_well(Program({program_path("dshm_guest_linked"), name}, environment).wait());
+  host.expect_empty();
+}
+
 TEST_P(Dshm, ForksAmongThreadsThatAreInCalls) {
   for (int i = 0; i < runs(3) && !HasFailure(); ++i) expect_well(host.run(act("forks_among_threads")));
   host.expect_empty();
