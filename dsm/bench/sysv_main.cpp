@@ -3,7 +3,7 @@
 //
 //   $ build/bin/dshm_bench
 //   figure       regime          value      limit  ratio  samples  messages
-//   sysv_fault   uffd        129.02 us   66.77 us   1.97     1280         -
+//   sysv_fault   uffd        105.98 us   53.57 us   1.95     1280         -
 //
 // Two "hosts" on one machine: dsmd under two names has two agents. Host 0, its agent and the limits' client run on one CPU;
 // dsmd, host 1 and the limits' server on another, if there is one.
@@ -14,7 +14,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstdlib>
+#include <exception>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -247,18 +249,28 @@ int run_all(const Options& o) {
   return 0;
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   Options o;
-  ipc::Program about{"dshm_bench [options]", {}};
+  ipc::Program about;
+  about.usage = "dshm_bench [options]\nMeasures System V segments between two hosts.";
   about.options.add_options()("output,o", ipc::po::value(&o.output), "write the figures there, as JSON");
   ipc::add_number(about.options, "blocks", o.blocks, 1U, 10'000U, "blocks of samples");
   ipc::add_number(about.options, "block-size", o.block_size, 1U, 4096U, "samples in each");
   ipc::add_number(about.options, "member", o.member, -1, 1, "0 or 1: be that host's process, as dshm_bench starts it");
-  return ipc::run_program(argc, argv, about, [&](const ipc::po::variables_map&) {
+  return ipc::run_program(argc, argv, about, [&](const auto&) {
     if (o.member < 0) return run_all(o);
     bench::run_sysv_member(command_fd, o.member, key, o.block_size);
     return 0;
   });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "dshm_bench: %s\n", error.what());
+    return 1;
+  }
 }

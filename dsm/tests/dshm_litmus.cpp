@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <ctime>
+#include <exception>
 #include <string>
 #include <vector>
 
@@ -79,24 +80,35 @@ class Segment : public litmus::Ground {
   std::size_t used_ = 0;
 };
 
-}  // namespace
-
-int main(int argc, char** argv) {
+int run(int argc, char** argv) {
   litmus::Options o;
   int me = 0, members = 2;
-  ipc::Program about{"dshm_litmus sb|mp|iriw|corr|two-homes[-sb|-mp|-2+2w] KEY [options]", {}, {"NAME", "KEY"}};
+  ipc::Program about;
+  about.usage = "dshm_litmus sb|mp|iriw|corr|two-homes[-sb|-mp|-2+2w] KEY [options]";
+  about.operands = {"NAME", "KEY"};
   ipc::add_number(about.options, "members", members, 2, 64, "processes that play");
   ipc::add_number(about.options, "member", me, 0, 63, "which of them this is");
   ipc::add_number(about.options, "rounds", o.rounds, std::size_t{1}, std::size_t{1000000}, "how many");
   ipc::add_number(about.options, "seed", o.seed, 0U, 4000000000U, "of what is random");
   about.options.add_options()("delays", ipc::po::value(&o.delays), "on (the default): random delays; off")(
       "frequencies", ipc::po::value(&o.frequencies), "on (the default): no allowed outcome may be too rare; off");
-  return ipc::run_program(argc, argv, about, [&](const ipc::po::variables_map& values) {
-    o.name = values["NAME"].as<std::string>();
+  return ipc::run_program(argc, argv, about, [&](const auto& values) {
+    o.name = values["NAME"].template as<std::string>();
     if (!litmus::understood(o) || me >= members) throw ipc::UsageError("no such test, or not such a test");
-    Segment segment(static_cast<key_t>(ipc::whole_number(values["KEY"].as<std::string>())), me, members);
+    Segment segment(static_cast<key_t>(ipc::whole_number(values["KEY"].template as<std::string>())), me, members);
     const bool ok = litmus::run_all(o, segment, "dshm_litmus");
     segment.leave();
     return ok ? 0 : 1;
   });
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return run(argc, argv);
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "dshm_litmus: %s\n", error.what());
+    return 1;
+  }
 }
