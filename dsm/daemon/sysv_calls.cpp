@@ -37,7 +37,12 @@ void SysvHome::ask(Agent& agent, Question q, Time now) {
   if (agent.waiting.contains(q.request)) return misbehaved(agent, "it gave two calls the same number", now);
   q.caller.pid.host = agent.host;
   Answer a{.request = q.request};
-  const int error = call(agent, q, a, now);
+  int error = 0;
+  try {
+    error = call(agent, q, a, now);
+  } catch (const std::bad_alloc&) {
+    error = ENOMEM;
+  }
   if (error == sysv::waits) return;
   if (error != 0) a = {.request = q.request, .error = error};
   answer(agent.guest, agent.host, std::move(a));

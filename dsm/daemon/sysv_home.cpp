@@ -241,6 +241,7 @@ void SysvHome::tick(Time now) {
                now);
   }
   end_leases(now);
+  settle();  // what could go on by that has: it is not too late for it
   while (!timeouts_.empty() && timeouts_.begin()->first <= now) {
     const sysv::Ticket ticket = timeouts_.begin()->second;
     sets_.cancel(ticket);

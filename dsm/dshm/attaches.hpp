@@ -24,10 +24,11 @@ class Attach {
   std::int32_t id = 0;
   Address base = 0;
   std::size_t pages = 0;
-  int protection = 0;      // as it was attached: PROT_ bits
-  bool read_only = false;  // SHM_RDONLY: the program may never make it writable
-  bool ready = false;      // the agent knows of it
-  std::size_t left = 0;    // pages that are not gone
+  int protection = 0;       // as it was attached: PROT_ bits
+  bool read_only = false;   // SHM_RDONLY: the program may never make it writable
+  bool ready = false;       // the agent knows of it
+  std::uint64_t since = 0;  // orders of lower numbers are not about this attach
+  std::size_t left = 0;     // pages that are not gone
 
   [[nodiscard]] bool gone(std::size_t page) const { return wishes_[page] == is_gone; }
   [[nodiscard]] int wish(std::size_t page) const { return wishes_[page] == 0 ? protection : wishes_[page] - 1; }

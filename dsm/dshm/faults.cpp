@@ -208,12 +208,13 @@ void obey(const dshm_agent::Order& order) noexcept {
     const auto access = static_cast<Access>(order.access);
     process().attaches.each([&](Attach& attach) {
       if (attach.id != order.id || order.page >= attach.pages) return;
+      if (!attach.ready || order.number < attach.since) return;  // about an earlier attach of the same segment
       const std::size_t from = order.page;
       const std::size_t to = order.count < attach.pages - from ? from + order.count : attach.pages;
       for (std::size_t page = from; page < to; ++page) {
         if (!attach.gone(page)) attach.obey(page, access);
       }
-      if (attach.ready && apply(attach, from, to) != 0) close_all_but(attach, from, to);
+      if (apply(attach, from, to) != 0) close_all_but(attach, from, to);
     });
   }
   process().turn();

@@ -101,8 +101,10 @@ int open_attach(Attach& attach, int flags) {
   mapped.address = attach.base;
   mapped.size = attach.end() - attach.base;
   mapped.flags = flags;
-  int error = ask(mapped);
+  sysv::Answer answer;
+  int error = ask(mapped, answer);
   const TableLock guard;
+  attach.since = static_cast<std::uint64_t>(answer.value);
   attach.ready = true;
   kernel::let_inherit(reinterpret_cast<void*>(attach.base), attach.end() - attach.base, false);  // see fork.cpp
   if (error == 0 && process().state.load() == State::live) error = apply(attach, 0, attach.pages);

@@ -72,7 +72,7 @@ void Agent::run() {
     }
   }
   listener_.reset();
-  if (!over_) upstream_.close(boot_ns() + close_patience_ns);
+  if (!over_) upstream_.close(close_patience_ns);
 }
 
 bool Agent::has_nobody() {
@@ -148,7 +148,8 @@ void Agent::on_time() {
     beat.size = static_cast<std::uint64_t>(now);
     beat.request = new_request();
     pending_.emplace(beat.request, Pending{.call = sysv::Call::beat});
-    to_dsmd(beat);
+    // Not behind the pages of a segment that is given up: the lease must not end while they go.
+    upstream_.send_first(beat);
   }
   if (now >= next_probe_ns_) {
     next_probe_ns_ = now + second_ns;
@@ -199,7 +200,17 @@ void Agent::hear(ConnectionId id) {
       end_exited();  // whoever has waited for a process's end sees what came of it
       if (!connections_.contains(id)) return;
     }
-    if (post == Post::ended || !take(at->second, letter)) return drop(id);
+    if (post == Post::ended || !understands(at->second, letter)) return drop(id);
+  }
+}
+
+// What one process says ends its connection, and not the agent: a frame that grows too long by what is added to it, a
+// descriptor that is none of a socket.
+bool Agent::understands(Connection& connection, Letter& letter) {
+  try {
+    return take(connection, letter);
+  } catch (const std::exception&) {
+    return false;
   }
 }
 

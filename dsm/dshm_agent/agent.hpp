@@ -69,6 +69,7 @@ class Agent {
   [[nodiscard]] bool admits(int fd);
   void add_connection(ipc::Fd fd);
   void hear(ConnectionId id);
+  [[nodiscard]] bool understands(Connection& connection, Letter& letter);
   void drop(ConnectionId id);
   void hear_dsmd();
   [[nodiscard]] bool take(sysv::Frame& frame);

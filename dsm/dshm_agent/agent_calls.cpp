@@ -131,7 +131,8 @@ void Agent::on_mapped(Connection& connection, const Question& question) {
   granted->map(question.address, question.size);
   const int error = map_one(process, *granted);
   if (error != 0) granted->unmap(question.address, question.size);  // to be given back
-  refuse(connection, question, error);
+  // Orders that went before this answer are not about this attach, however late they are obeyed.
+  tell(connection, {.request = question.request, .error = error, .value = static_cast<std::int64_t>(next_order_)});
 }
 
 void Agent::on_unmapped(Connection& connection, const Question& question) {
@@ -140,6 +141,7 @@ void Agent::on_unmapped(Connection& connection, const Question& question) {
   for (std::size_t i = 0; i < attaches.size(); ++i) {
     Attach& attach = process.attaches[i];
     if (attach.id() != question.id || !attach.unmap(question.address, question.size)) continue;
+    if (process.userfault) process.userfault->wake(question.address, question.size);
     if (attach.is_mapped()) break;
     process.attaches.erase(process.attaches.begin() + static_cast<std::ptrdiff_t>(i));
     detached(process, question.id);
@@ -161,6 +163,7 @@ void Agent::on_detach(Connection& connection, const Question& question) {
   auto at = find([&](const Attach& a) { return a.is_mapped() && a.address() == question.address; });
   if (at == process.attaches.end()) at = find([](const Attach& a) { return !a.is_mapped(); });
   if (at == process.attaches.end()) return refuse(connection, question, EINVAL);
+  if (at->is_mapped() && process.userfault) process.userfault->wake(at->address(), at->size());
   process.attaches.erase(at);
   detached(process, question.id);
   Question detach = question;
@@ -217,7 +220,11 @@ Segment* Agent::segment_for(const Pending& pending, const Answer& answer) {
                            .to_process = [this](Process& process, const Order& one) { order(process, one); }});
     } catch (const std::exception&) {  // no memory, or no descriptor
       segments_.erase(pending.segment);
-      closed_.push_back(answer.tenure);
+      // Others may be under way, to whom dsmd has answered, or will, with the same tenure: the last one leaves it.
+      const bool last = std::none_of(pending_.begin(), pending_.end(), [&](const auto& other) {
+        return other.second.call == Call::attach && other.second.segment == pending.segment;
+      });
+      if (last) closed_.push_back(answer.tenure);
       return nullptr;
     }
   }

@@ -230,6 +230,8 @@ void Agent::detached(Process& process, std::int32_t segment) {
   if (at != segments_.end() && !process.has(segment) && !over_) {
     at->second->hosted().leave(process.number, static_cast<Micros>(boot_ns() / 1000));
   }
+  // What it acknowledges from now on is about an attach that is no more.
+  if (!process.has(segment)) std::erase_if(process.owed, [&](const auto& one) { return one.second.first == segment; });
   close_if_unused(segment);
 }
 

@@ -14,7 +14,8 @@
 //   every other call, on a call connection: the Question of wire.hpp, without caller and process; one at a time, then its
 //     Answer. `cancel` may be sent while `operate` waits. What is between process and agent only:
 //       attach    -> the Answer + the segment's memfd. The process maps all of it, MAP_SHARED, and says so by
-//                    local_mapped (or gives it back by `detach`, if it could not), and only then uses it.
+//                    local_mapped (or gives it back by `detach`, if it could not), and only then uses it. The answer's
+//                    value: orders of lower numbers are about earlier attaches of the segment, and are not obeyed for this.
 //                    With a userfaultfd: mapped as the caller wants it (PROT_READ, PROT_READ | PROT_WRITE), and the agent
 //                    registers the range with its copy of the userfaultfd. Without: mapped PROT_NONE.
 //       detach    after the process has unmapped: id, address.

@@ -107,6 +107,10 @@ void Upstream::hello(const std::string& server) {
 
 void Upstream::send(const sysv::Frame& frame) { unsent_.push_back(sysv::encode(frame)); }
 
+void Upstream::send_first(const sysv::Frame& frame) {
+  unsent_.insert(unsent_.begin() + static_cast<std::ptrdiff_t>(given_), sysv::encode(frame));
+}
+
 bool Upstream::flush() {
   for (;;) {
     while (given_ < unsent_.size() && given_ < with_channel_max) {
@@ -139,10 +143,14 @@ Upstream::Heard Upstream::receive(sysv::Frame& out) {
 
 // A socket that is closed while something is unread resets the connection, and what dsmd has not read yet is lost: so first
 // its end, then ours.
-void Upstream::close(std::int64_t until_ns) {
+void Upstream::close(std::int64_t patience_ns) {
   bool said = false;
+  std::int64_t until_ns = boot_ns() + patience_ns;
+  std::uint64_t sent = channel_.counters().bytes_out;
   for (std::int64_t now = boot_ns(); now < until_ns; now = boot_ns()) {
     if (!flush()) return;
+    const std::uint64_t before = std::exchange(sent, channel_.counters().bytes_out);
+    if (sent != before) until_ns = boot_ns() + patience_ns;
     if (!wants_output() && !std::exchange(said, true)) ::shutdown(fd(), SHUT_WR);
     sysv::Frame ignored;
     Heard heard = Heard::frame;

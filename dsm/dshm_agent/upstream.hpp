@@ -24,6 +24,8 @@ class Upstream {
 
   [[nodiscard]] int fd() const { return channel_.fd(); }
   void send(const sysv::Frame& frame);
+  // Before all that has not begun to go: what it says does not depend on them.
+  void send_first(const sysv::Frame& frame);
   // Sends what can be sent now. False: the connection has ended.
   [[nodiscard]] bool flush();
   [[nodiscard]] bool wants_output() const { return !unsent_.empty(); }
@@ -31,8 +33,8 @@ class Upstream {
   enum class Heard : std::uint8_t { frame, nothing, ended };
   [[nodiscard]] Heard receive(sysv::Frame& out);
 
-  // All that was said arrives; then the connection ends. Waits until `until_ns` at most.
-  void close(std::int64_t until_ns);
+  // All that was said arrives; then the connection ends. Waits as long as something goes, and `patience_ns` more.
+  void close(std::int64_t patience_ns);
 
  private:
   void hello(const std::string& server);

@@ -102,6 +102,11 @@ void Userfault::wake(std::uint64_t address) {
   if (::ioctl(fd_.get(), UFFDIO_WAKE, &range) != 0 && !is_gone(errno)) end_for("UFFDIO_WAKE");
 }
 
+void Userfault::wake(std::uint64_t address, std::uint64_t size) {
+  uffdio_range range{address, size};
+  if (::ioctl(fd_.get(), UFFDIO_WAKE, &range) != 0 && !is_gone(errno) && errno != EINVAL) end_for("UFFDIO_WAKE");
+}
+
 // Asks for something that does no harm: a page that is here may always be mapped for reading, and one that is not here has
 // no frame that could be mapped.
 bool Userfault::alive(std::uint64_t address) const {

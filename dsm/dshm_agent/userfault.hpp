@@ -35,6 +35,8 @@ class Userfault {
   void write_protect(std::uint64_t address);
   // Whoever sleeps there tries again.
   void wake(std::uint64_t address);
+  // The same for a range that a process has named, right or wrong: what it has unmapped.
+  void wake(std::uint64_t address, std::uint64_t size);
   // False: the process has ended, or is another program by now. `address`: a page that is watched, or was.
   [[nodiscard]] bool alive(std::uint64_t address) const;
 

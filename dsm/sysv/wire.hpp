@@ -74,7 +74,7 @@ enum class Call : std::uint8_t {
   report,    // what dsmd knows (dshmctl stat)                     -> text: lines
   // Between a process and its agent only (dsm/dshm_agent/local.hpp says when); dsmd refuses them.
   local_hello = 80,  // flags: Local bits; size: wire_version              -> value: process number
-  local_mapped,      // id address size flags: an attach is at that address
+  local_mapped,      // id address size flags: an attach is at that address -> value: the next Order's number
   local_unmapped,    // id address size: part of it, or all, is not mapped any more
   local_fork,        // + descriptor: a child will come on it              -> when its attaches have been counted
   local_fault,       // id number (page) flags (1: to write): no answer, an Order
