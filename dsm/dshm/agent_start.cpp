@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/wait.h>
 
 #include <ctime>
@@ -30,22 +31,32 @@ std::string folder_of(std::string_view path) {
 
 bool can_run(const std::string& path) { return ::access(path.c_str(), X_OK) == 0; }
 
-// Here is any address of this library: its own file, or the program's, where it is linked in.
+// Here is any address of this library: its own file, or the program's, where it is linked in. Only by an absolute path: the
+// program may have changed its folder since the library was loaded.
 std::string beside_library() {
   Dl_info info{};
   if (::dladdr(reinterpret_cast<void*>(&start_agent), &info) == 0 || info.dli_fname == nullptr) return {};
+  if (*info.dli_fname != '/') return {};
   return folder_of(info.dli_fname) + "/../bin/dshm_agent";
 }
 
-std::string beside_program() {
+// Empty if it is not known.
+std::string program_folder() {
   char path[PATH_MAX];
   const ssize_t length = ::readlink("/proc/self/exe", path, sizeof path);
   if (length <= 0) return {};
-  return folder_of({path, static_cast<std::size_t>(length)}) + "/dshm_agent";
+  return folder_of({path, static_cast<std::size_t>(length)});
+}
+
+std::string first_that_runs(std::initializer_list<std::string> paths) {
+  for (const std::string& path : paths) {
+    if (can_run(path)) return path;
+  }
+  return {};
 }
 
 std::string in_path() {
-  const char* all = ::getenv("PATH");
+  const char* all = ::secure_getenv("PATH");
   if (all == nullptr) return {};
   std::string_view rest(all);
   for (;;) {
@@ -80,7 +91,9 @@ int become_agent(void* argument) {
   const int pipe = kernel::dup_above(launch->pipe, ready_fd + 2);
   const int null = kernel::dup_above(launch->null, ready_fd + 2);
   ::syscall(SYS_dup3, pipe, ready_fd, 0);
-  for (int fd = 0; fd < ready_fd; ++fd) ::syscall(SYS_dup3, null, fd, 0);
+  for (int fd = 0; fd < ready_fd; ++fd) {
+    if (::syscall(SYS_dup3, null, fd, 0) == -1) kernel::close(fd);  // there is no /dev/null
+  }
   if (::syscall(SYS_close_range, ready_fd + 1, ~0U, 0) != 0) {
     for (int fd = ready_fd + 1; fd < (1 << 16); ++fd) kernel::close(fd);  // before Linux 5.9
   }
@@ -145,10 +158,13 @@ int launch_agent(Launch& launch) {
 
 std::string find_agent() {
   if (const char* named = ::secure_getenv("DSHM_AGENT"); named != nullptr && *named != '\0') return named;
-  for (const std::string& path : {beside_library(), beside_program()}) {
-    if (!path.empty() && can_run(path)) return path;
-  }
-  return in_path();
+  const std::string folder = program_folder();
+  const std::string beside = folder.empty() ? "" : folder + "/dshm_agent";
+  // With rights that who runs the program has not: no place that he may have chosen.
+  if (::getauxval(AT_SECURE) != 0)
+    return folder.empty() ? "" : first_that_runs({beside, folder + "/../bin/dshm_agent"});
+  const std::string found = first_that_runs({beside_library(), beside});
+  return found.empty() ? in_path() : found;
 }
 
 std::string start_agent(const std::string& path, const std::string& server) {

@@ -6,7 +6,8 @@
 
 namespace dsm::dshm {
 
-// Where it was found; empty if nowhere. $DSHM_AGENT, then beside this library (../bin), beside the program, in PATH.
+// Where it was found; empty if nowhere. $DSHM_AGENT, then beside this library (../bin), beside the program, in PATH. In a
+// set-user-id program: only beside the program, and in ../bin from there.
 [[nodiscard]] std::string find_agent();
 
 // Starts it and waits until it says that it is ready. Empty, or one clause: what it said instead, or why it did not start; "taken": there is another one.

@@ -72,7 +72,7 @@ bool reach_service(std::string& why) {
 }
 
 void start() {
-  const char* named = ::getenv("DSHM_SERVER");
+  const char* named = ::secure_getenv("DSHM_SERVER");
   only.server = new std::string(named != nullptr && *named != '\0' ? named : usual_server);
   only.user = ::geteuid();
   std::string why;

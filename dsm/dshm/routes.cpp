@@ -45,7 +45,7 @@ const KeyFilter* filter() {
   if (!all.read) {
     all.read = all.well = true;
     std::string why;
-    if (const char* text = ::getenv("DSHM_KEYS"); text != nullptr) {
+    if (const char* text = ::secure_getenv("DSHM_KEYS"); text != nullptr) {
       const std::optional<KeyFilter> parsed = KeyFilter::parse(text, why);
       all.well = parsed.has_value();
       if (parsed) all.filter = *parsed;

@@ -82,7 +82,7 @@ void* serve(void*) {
 enum class Pager { any, uffd, sigsegv, unknown };
 
 Pager wanted_pager() {
-  const char* const name = ::getenv("DSHM_PAGER");
+  const char* const name = ::secure_getenv("DSHM_PAGER");
   if (name == nullptr) return Pager::any;
   if (::strcmp(name, "uffd") == 0) return Pager::uffd;
   return ::strcmp(name, "sigsegv") == 0 ? Pager::sigsegv : Pager::unknown;
