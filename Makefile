@@ -335,11 +335,12 @@ $(LIB)/libdshm.a: $(LIBDSHM_OBJECTS)
 	$(Q)rm -f $@ && ar qcs $@ $^
 
 # It goes into programs of any kind: with a C++ library of its own, which nobody sees (dsm/dshm/libdshm.map).
+# dlclose leaves it where it is: its thread runs there.
 LIBDSHM_WHOLE := $(if $(SANITIZER),,-static-libstdc++ -static-libgcc)
 $(LIB)/libdshm.so: $(LIBDSHM_OBJECTS) dsm/dshm/libdshm.map
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
-	$(Q)$(CXX) $(ALL_LDFLAGS) -shared -Wl,--as-needed -Wl,-z,now -Wl,-soname,libdshm.so $(LIBDSHM_WHOLE) -Wl,--version-script=dsm/dshm/libdshm.map -o $@ $(LIBDSHM_OBJECTS)
+	$(Q)$(CXX) $(ALL_LDFLAGS) -shared -Wl,--as-needed -Wl,-z,now -Wl,-z,nodelete -Wl,-soname,libdshm.so $(LIBDSHM_WHOLE) -Wl,--version-script=dsm/dshm/libdshm.map -o $@ $(LIBDSHM_OBJECTS)
 
 $(BIN)/dsmc++: dsm/dsmc++.in $(BUILD)/flags | $(LIB)/libdsm.so
 	@mkdir -p $(@D)
