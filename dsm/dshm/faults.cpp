@@ -103,7 +103,9 @@ Look look(Address address, Access& want, bool refresh) noexcept {
   Look result;
   if (attach == nullptr) return result;
   result.found = Found::different;
-  if (process().state.load() == State::over || !attach->ready) return result;
+  const bool over = process().state.load() == State::over;
+  if (over && process().closed.load()) result.found = Found::foreign;  // trying again would not end
+  if (over || !attach->ready) return result;
   result.page = (address - attach->base) / Attaches::page_size();
   result.id = attach->id;
   result.orders = attach->orders(result.page);

@@ -140,6 +140,7 @@ void cover(const Attach& attach) noexcept {
     if (length != 0 && (empty < 0 || kernel::map(at, length, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, empty,
                                                  0) == MAP_FAILED)) {
       // No descriptor to be had: SIGSEGV, then.
+      only.closed = true;
       kernel::map(at, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
     }
     while (page < attach.pages && attach.gone(page)) ++page;

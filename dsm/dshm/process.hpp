@@ -37,6 +37,7 @@ struct Process {
   std::atomic<State> state{State::fresh};
   std::atomic<pid_t> pid{0};          // whose all this is: a child that was not made by fork(3) finds another's
   std::atomic<bool> asked{false};     // the kernel asks the agent about faults: userfaultfd
+  std::atomic<bool> closed{false};    // something had to be covered by memory that raises SIGSEGV
   Attaches attaches{};                // table
   Descriptor service{}, userfault{};  // since live, unchanged till the end
   const dshm_agent::Lease* lease = nullptr;
@@ -84,7 +85,8 @@ void end(std::initializer_list<std::string_view> why) noexcept;
 // "dshm: " and the words, one line on stderr. async-signal-safe: yes.
 void say(std::initializer_list<std::string_view> words) noexcept;
 
-// Puts an empty file over what is left of the attach: touching it raises SIGBUS. REQUIRES: table.
+// Puts an empty file over what is left of the attach: touching it raises SIGBUS; or SIGSEGV, if there is no descriptor
+// for it. REQUIRES: table.
 void cover(const Attach& attach) noexcept;
 
 // ---- fork.cpp
