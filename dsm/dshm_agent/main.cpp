@@ -4,10 +4,13 @@
 //
 // One for each user and server. On the descriptor it writes one line, and closes it: "ready" (it listens), "taken" (another
 // one does), or what went wrong. It connects to dsmd before it is ready: so who is told "taken" finds one that serves.
+#include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <cstring>
 #include <exception>
 #include <string>
 #include <system_error>
@@ -21,12 +24,19 @@
 namespace dsm::dshm_agent {
 namespace {
 
-// A descriptor or two for each process and segment.
-void raise_descriptor_limit() {
-  rlimit limit{};
-  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return;
-  limit.rlim_cur = limit.rlim_max;
-  (void)::setrlimit(RLIMIT_NOFILE, &limit);
+// What it has from the program that started it, whose fellows it serves, too. As far as it may.
+void shed_inheritance() {
+  ::signal(SIGHUP, SIG_IGN);  // it may outlive the terminal of whoever started it
+  // NOFILE: a descriptor or two for each process and segment.
+  for (const auto resource : {RLIMIT_NOFILE, RLIMIT_CPU, RLIMIT_FSIZE, RLIMIT_AS}) {
+    rlimit limit{};
+    if (::getrlimit(resource, &limit) != 0) continue;
+    limit.rlim_cur = limit.rlim_max;
+    (void)::setrlimit(resource, &limit);
+  }
+  cpu_set_t all;  // the kernel takes of it those that there are, and that the cpuset allows
+  std::memset(&all, 0xff, sizeof all);
+  (void)::sched_setaffinity(0, sizeof all, &all);
 }
 
 void report(ipc::Fd& ready, const std::string& line) {
@@ -47,9 +57,10 @@ ipc::Fd listen(const std::string& name) {
 
 int serve(const std::string& server, ipc::Fd ready) {
   try {
-    ::signal(SIGHUP, SIG_IGN);  // it may outlive the terminal of whoever started it
-    raise_descriptor_limit();
-    Upstream upstream(server, net::read_key_file(net::usual_key_file()));
+    shed_inheritance();
+    const net::JobKey key = net::read_key_file(net::usual_key_file());  // may be named from the folder we are in
+    if (::chdir("/") != 0) throw std::system_error(errno, std::generic_category(), "chdir /");  // keeps none busy
+    Upstream upstream(server, key);
     ipc::Fd listener = listen(agent_name(::geteuid(), server));
     if (!listener) {
       upstream.close(boot_ns() + 1'000'000'000);
