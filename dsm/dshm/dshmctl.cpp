@@ -337,6 +337,7 @@ Command take_command(int& argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  ::unsetenv("DSHM_KEYS");  // it is about dsmd's objects, whatever programs use
   std::string server;
   ipc::Program about;
   about.usage =

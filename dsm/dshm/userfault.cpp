@@ -21,7 +21,8 @@ int open_one() noexcept {
   constexpr int flags = O_CLOEXEC | O_NONBLOCK;
   const int fd = static_cast<int>(::syscall(SYS_userfaultfd, flags));
   if (fd >= 0 || errno != EPERM) return fd;
-  const int device = static_cast<int>(::syscall(SYS_openat, AT_FDCWD, "/dev/userfaultfd", O_RDWR | O_CLOEXEC, 0));
+  // To read is enough for it, and for the right to it.
+  const int device = static_cast<int>(::syscall(SYS_openat, AT_FDCWD, "/dev/userfaultfd", O_RDONLY | O_CLOEXEC, 0));
   if (device < 0) {
     errno = EPERM;
     return -1;
