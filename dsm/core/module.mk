@@ -16,7 +16,8 @@ $(eval $(call test_long,explorer_left_long_test,$(CORE)/explorer_left_long_test.
 $(eval $(call test,simulator_test,$(CORE)/simulator_test.cpp,simulator explorer core))
 $(eval $(call test_long,simulator_long_test,$(CORE)/simulator_long_test.cpp,simulator explorer core))
 $(eval $(call test_long,simulator_migrate_long_test,$(CORE)/simulator_migrate_long_test.cpp,simulator explorer core))
-$(eval $(call test,mutants_test,$(CORE)/mutants_test.cpp))
+# Compiles the core once for each mutant: minutes, so not for every change.
+$(eval $(call test_long,mutants_test,$(CORE)/mutants_test.cpp))
 # Spin walks a model, not the code: a change to the code cannot break it.
 $(eval $(call test_long,model_test,$(CORE)/model/model_test.cpp))
 
