@@ -16,8 +16,8 @@
 //       attach    -> the Answer + the segment's memfd. The process maps all of it, MAP_SHARED, and says so by
 //                    local_mapped (or gives it back by `detach`, if it could not), and only then uses it. The answer's
 //                    value: orders of lower numbers are about earlier attaches of the segment, and are not obeyed for this.
-//                    With a userfaultfd: mapped as the caller wants it (PROT_READ, PROT_READ | PROT_WRITE), and the agent
-//                    registers the range with its copy of the userfaultfd. Without: mapped PROT_NONE.
+//                    Mapped PROT_NONE first. With a userfaultfd it is opened after the answer: the agent
+//                    registers the range with its copy of the userfaultfd. Without: orders open it, page by page.
 //       detach    after the process has unmapped: id, address.
 //       local_unmapped  a part has gone (munmap, mmap or shmat over it).
 //       local_fork      see below.
