@@ -4,7 +4,7 @@ daemon_links := -lsodium -lboost_program_options -lfmt
 $(eval $(call library,sysv_home,$(patsubst %,dsm/daemon/%.cpp,sysv_home sysv_calls sysv_pages sysv_report outbox)))
 $(eval $(call library,daemon,$(patsubst %,dsm/daemon/%.cpp,session sessions options window server)))
 $(eval $(call program,dsmd,dsm/daemon/main.cpp,$(daemon_stands_on),$(daemon_links)))
-$(eval $(call test,daemon_test,$(patsubst %,dsm/daemon/%_test.cpp,sessions options),$(daemon_stands_on),$(daemon_links)))
+$(eval $(call test,daemon_test,$(patsubst %,dsm/daemon/%_test.cpp,sessions sessions_once options),$(daemon_stands_on),$(daemon_links)))
 
 sysv_home_tests := $(patsubst %,dsm/daemon/%.cpp,sysv_home_testing sysv_home_test sysv_home_calls_test \
   sysv_home_pages_test sysv_home_random_test outbox_test)

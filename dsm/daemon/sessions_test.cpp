@@ -1,99 +1,13 @@
-// Sessions as values: who is let in, who is refused with which words, who is lost in which phase. No socket, no waiting.
-#include "dsm/daemon/sessions.hpp"
-
-#include <gtest/gtest.h>
-
-#include <algorithm>
-#include <map>
+// Sessions as values: who is let in, who is refused with which words, who is lost in which phase.
+#include "dsm/daemon/sessions_testing.hpp"
 
 namespace dsm::daemon {
 namespace {
 
 using namespace std::chrono_literals;
-using Phase = net::Report::Phase;
-
-class Scene {
- public:
-  explicit Scene(int only = 0)
-      : sessions({.limits = {},
-                  .only = only,
-                  .nonce =
-                      [this] {
-                        net::SessionNonce nonce{};
-                        nonce[0] = ++nonces_;
-                        return nonce;
-                      },
-                  .say = [this](const std::string& line) { said.push_back(line); },
-                  .log = [](const std::string&) {}}) {}
-
-  static net::Enter enter_for(const std::string& session, int members) {
-    return {session, members, 4711, 2, net::Platform::here()};
-  }
-  // A guest comes. What it is told.
-  const Command* enters(GuestId guest, const net::Enter& enter, const std::string& address = "10.0.0.7") {
-    sessions.entered(guest, enter, address, now);
-    return told(guest);
-  }
-  const Command* enters(GuestId guest, const std::string& session = "pi", int members = 3) {
-    return enters(guest, enter_for(session, members));
-  }
-  void joins(GuestId guest, int rank) {
-    sessions.joined(guest, {rank, 4711, static_cast<std::uint16_t>(1000 + guest), net::Platform::here()}, now);
-  }
-  void reports(GuestId guest, Phase phase, int value = 0) { sessions.reported(guest, {phase, value}, now); }
-  void after(milliseconds time) {
-    now += time;
-    sessions.tick(now);
-  }
-  // Guests first .. first + count - 1 are ranks 0 .. count - 1.
-  void gather(GuestId first, int count, const std::string& session = "pi") {
-    for (int rank = 0; rank < count; ++rank) {
-      enters(first + static_cast<GuestId>(rank), session, count);
-      joins(first + static_cast<GuestId>(rank), rank);
-    }
-  }
-  void run(GuestId first, int count, const std::string& session = "pi") {
-    gather(first, count, session);
-    for (int rank = 0; rank < count; ++rank) reports(first + static_cast<GuestId>(rank), Phase::running);
-  }
-  void finalize(GuestId first, int count) {
-    for (int rank = 0; rank < count; ++rank) reports(first + static_cast<GuestId>(rank), Phase::finalized);
-    for (int rank = 0; rank < count; ++rank) sessions.gone(first + static_cast<GuestId>(rank));
-  }
-
-  // The last that this guest was told; null if nothing.
-  const Command* told(GuestId guest) {
-    for (Command& command : sessions.take_commands()) told_.insert_or_assign(command.to, std::move(command));
-    const auto found = told_.find(guest);
-    return found == told_.end() ? nullptr : &found->second;
-  }
-  template <class What>
-  const What* told_a(GuestId guest) {
-    const Command* const command = told(guest);
-    return command == nullptr ? nullptr : std::get_if<What>(&command->what);
-  }
-  std::string refusal(GuestId guest) {
-    const auto* refused = told_a<net::Refusal>(guest);
-    return refused == nullptr ? "not refused" : refused->why;
-  }
-  std::string verdict(GuestId guest) {
-    const auto* verdict = told_a<Verdict>(guest);
-    return verdict == nullptr ? "no verdict" : verdict->why;
-  }
-
-  Time now{1h};
-  std::vector<std::string> said;
-  Sessions sessions;
-
- private:
-  std::map<GuestId, Command> told_;
-  std::uint8_t nonces_ = 0;
-};
-
-void expect_part(const std::string& text, const std::string& part) {
-  EXPECT_NE(text.find(part), std::string::npos) << text;
-  EXPECT_EQ(text.find('\n'), std::string::npos) << text;
-}
+using testing::expect_part;
+using testing::Phase;
+using Scene = testing::SessionsScene;
 
 TEST(Sessions, RanksAreGivenInTheOrderOfComing) {
   Scene s;
@@ -415,48 +329,6 @@ TEST(Sessions, ManyAtOnceDoNotTouchEachOther) {
       EXPECT_EQ(s.verdict(100 * session + rank) != "no verdict", session == 5 && rank != 1);
     }
   }
-}
-
-TEST(Once, ServesOneSessionOfSoManyMembers) {
-  Scene s(2);
-  s.enters(1, "pi", 3);
-  expect_part(s.refusal(1), "serves a session of 2 members (--nproc), and this program was told 3");
-  s.enters(2, "pi", 2);
-  s.enters(3, "other", 2);
-  expect_part(s.refusal(3), "this dsmd serves one session only (--once), and has it already");
-  s.joins(2, 0);
-  s.enters(4, "pi", 2);
-  s.joins(4, 1);
-  for (const GuestId guest : {2, 4}) s.reports(guest, Phase::running);
-  EXPECT_FALSE(s.sessions.served());
-  for (const GuestId guest : {2, 4}) s.reports(guest, Phase::finalized);
-  s.enters(5, "pi", 2);
-  expect_part(s.refusal(5), "its 2 members have come already");
-  for (const GuestId guest : {2, 4}) s.sessions.gone(guest);
-  EXPECT_TRUE(s.sessions.served());
-  EXPECT_TRUE(s.sessions.served_well());
-  s.enters(6, "pi", 2);
-  expect_part(s.refusal(6), "this dsmd serves one session only (--once)");
-}
-
-TEST(Once, ASessionThatIsGivenUpIsServedBadly) {
-  Scene s(2);
-  s.enters(1, "pi", 2);
-  s.joins(1, 0);
-  s.after(600s);
-  EXPECT_TRUE(s.sessions.served());
-  EXPECT_FALSE(s.sessions.served_well());
-}
-
-TEST(Once, ASessionThatFailsIsServedBadly) {
-  Scene s(2);
-  s.enters(9, "gave-up", 2);
-  s.sessions.gone(9);
-  EXPECT_FALSE(s.sessions.served()) << "nobody had begun";
-  s.run(1, 2);
-  s.sessions.gone(1);
-  EXPECT_TRUE(s.sessions.served());
-  EXPECT_FALSE(s.sessions.served_well());
 }
 
 }  // namespace
