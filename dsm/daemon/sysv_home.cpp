@@ -109,7 +109,7 @@ void SysvHome::hello(GuestId guest, const std::string& address, const Question& 
   agent.address = address;
   agent.heard = now;
   ++hosts_[question.text].agents;
-  config_.say(title(agent) + " has come");
+  config_.log(title(agent) + " has come");
   answer(guest, host, {.request = question.request, .value = host});
 }
 
@@ -168,7 +168,8 @@ void SysvHome::misbehaved(Agent& agent, const std::string& how, Time now) {
 void SysvHome::lose(Agent& agent, const std::string& how, Time now) {
   const std::string who = title(agent);
   std::string line = who + " has gone";
-  if (agent.attaches != 0 || !agent.tenures.empty() || !agent.waiting.empty()) {
+  const bool orderly = agent.attaches == 0 && agent.tenures.empty() && agent.waiting.empty();
+  if (!orderly) {
     line += fmt::format(": {}; that ends {} of {}", how, counted(agent.attaches, "attach", "attaches"),
                         counted(agent.processes.size(), "process", "processes"));
   }
@@ -177,7 +178,7 @@ void SysvHome::lose(Agent& agent, const std::string& how, Time now) {
     line += fmt::format("; its pages wait {:.1f} s for its lease to end",
                         std::chrono::duration<double>(until - now).count());
   }
-  config_.say(line);
+  (orderly ? config_.log : config_.say)(line);
   for (const auto& [request, ticket] : std::exchange(agent.waiting, {})) {  // nobody waits for these answers
     sets_.cancel(ticket);
     timeouts_.erase({waiting_.at(ticket).until, ticket});

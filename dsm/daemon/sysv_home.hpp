@@ -42,8 +42,8 @@ class SysvHome {
   struct Config {
     SysvLimits limits{};
     std::function<std::int64_t()> seconds{};        // since 1970
-    std::function<void(const std::string&)> say{};  // what becomes of hosts
-    std::function<void(const std::string&)> log{};  // and all else (-v)
+    std::function<void(const std::string&)> say{};  // what hosts have lost
+    std::function<void(const std::string&)> log{};  // who comes and goes, and all else (-v)
   };
   // To an agent. If `end`, this was the last: nothing that it says matters any more.
   struct Command {

@@ -176,7 +176,7 @@ TEST(SysvHomePages, OfWhoHasLeftNobodyWaitsFor) {
   s.a.detach(1, s.id);
   s.a.leave(s.id);
   s.a.go();
-  EXPECT_EQ(s.last_said(), "host lab1 (10.0.0.1) has gone");
+  EXPECT_EQ(s.logged.back(), "host lab1 (10.0.0.1) has gone");
   EXPECT_EQ(s.b.read(s.id, 0), 1);
   s.b.write(s.id, 0, 2);
 }

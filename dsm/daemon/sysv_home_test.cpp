@@ -16,7 +16,7 @@ TEST(SysvHome, AHostIsKnownByItsName) {
   EXPECT_EQ(s.come("lab2").host, 2);
   EXPECT_EQ(s.come("lab1").host, 1) << "another agent of the same host";
   EXPECT_EQ(s.home.agents(), 3u);
-  EXPECT_EQ(s.said.front(), "host lab1 (10.0.0.1) has come");
+  EXPECT_EQ(s.logged.front(), "host lab1 (10.0.0.1) has come");
 }
 
 TEST(SysvHome, AHostThatComesAgainHasItsNumberAgain) {
@@ -24,7 +24,15 @@ TEST(SysvHome, AHostThatComesAgainHasItsNumberAgain) {
   s.come("lab1").go();
   s.come("lab2");
   EXPECT_EQ(s.come("lab1").host, 1);
-  EXPECT_EQ(s.said.at(1), "host lab1 (10.0.0.1) has gone");
+  EXPECT_EQ(s.logged.at(1), "host lab1 (10.0.0.1) has gone");
+}
+
+TEST(SysvHome, OfHostsThatComeAndGoInOrderOnlyTheLogSpeaks) {
+  Scene s;
+  s.come("lab1").go();
+  s.come("lab2").go();
+  EXPECT_EQ(s.said, std::vector<std::string>());
+  EXPECT_EQ(s.logged.size(), 4u);
 }
 
 TEST(SysvHome, NumbersOfHostsAreUsedAgainWhenAllHaveBeenNeeded) {
@@ -88,7 +96,7 @@ TEST(SysvHome, WhatNoAgentSaysEndsThatAgentAndNoOther) {
     s.hear(bad.guest, bytes);
     EXPECT_TRUE(bad.ended);
     EXPECT_FALSE(good.ended);
-    EXPECT_EQ(s.last_said(), "host lab2 (10.0.0.1) has gone");
+    EXPECT_EQ(s.logged.back(), "host lab2 (10.0.0.1) has gone");
     EXPECT_GT(good.get(1), -1);
   }
 }
