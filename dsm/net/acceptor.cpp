@@ -1,5 +1,6 @@
 #include "dsm/net/acceptor.hpp"
 
+#include <sys/epoll.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -8,6 +9,7 @@
 #include <cstring>
 #include <optional>
 #include <system_error>
+#include <utility>
 
 #include "dsm/net/address.hpp"
 #include "dsm/net/handshaking.hpp"
@@ -17,8 +19,9 @@
 namespace dsm::net {
 namespace {
 
-constexpr int backlog = 1024;                            // those who wait in the kernel while the door is full
+constexpr int backlog = 4096;                            // those who wait in the kernel while the door is full
 constexpr std::size_t accepts_per_serve = 64;            // then those who are pending get their turn
+constexpr std::size_t events_per_serve = 256;            // then others of the loop; what is left is announced again
 constexpr std::size_t first_size = 4;                    // bytes that tell a keyed connection from the classroom's
 constexpr std::chrono::milliseconds grace{250};          // for those who have not begun the handshake ...
 constexpr std::chrono::milliseconds longer_grace{1000};  // ... and for those who have
@@ -43,13 +46,17 @@ struct Acceptor::Pending {
   ipc::Fd fd;  // until the first bytes have come
   std::string first;
   std::optional<Handshaking> shaking;  // from then on
+  short watched = 0;                   // for which events; 0: not yet, or no more
   [[nodiscard]] Time spared_until() const { return since + (shaking ? longer_grace : grace); }
+  [[nodiscard]] int number() const { return shaking ? shaking->fd() : fd.get(); }
+  [[nodiscard]] short events() const { return shaking ? shaking->events() : static_cast<short>(POLLIN); }
 };
 
 Acceptor::Acceptor(const Credentials& credentials, Options options)
     : credentials_(credentials),
       options_(std::move(options)),
-      listener_(listen_within(options_.address, options_.ports, backlog)) {
+      listener_(listen_within(options_.address, options_.ports, backlog)),
+      epoll_(ipc::check(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")) {
   options_.pending = std::max<std::size_t>(std::min(options_.pending, half_of_descriptors()), 1);
   ipc::set_nonblocking(listener_.get());
   port_ = ipc::local_port(listener_.get());
@@ -63,30 +70,19 @@ void Acceptor::set_max_body(std::size_t max_body) noexcept { options_.max_body =
 
 bool Acceptor::full() const { return pending_.size() >= options_.pending; }
 
-// REQUIRES: somebody is pending.
-std::vector<Acceptor::Pending>::const_iterator Acceptor::first_to_go() const {
-  return std::min_element(pending_.begin(), pending_.end(),
-                          [](const Pending& a, const Pending& b) { return a.spared_until() < b.spared_until(); });
-}
-
 // While nobody may be accepted, the listener is left out of the poll set: it would be ready all the time.
 Acceptor::Time Acceptor::opens_at() const {
-  return full() ? std::max(paused_until_, first_to_go()->spared_until()) : paused_until_;
+  return full() ? std::max(paused_until_, spared_.begin()->first) : paused_until_;
 }
 
 void Acceptor::add_to(std::vector<pollfd>& set) const {
   if (std::chrono::steady_clock::now() >= opens_at()) set.push_back({listener_.get(), POLLIN, 0});
-  for (const Pending& one : pending_) {
-    if (one.shaking)
-      set.push_back({one.shaking->fd(), one.shaking->events(), 0});
-    else
-      set.push_back({one.fd.get(), POLLIN, 0});
-  }
+  if (!pending_.empty()) set.push_back({epoll_.get(), POLLIN, 0});
 }
 
 Deadline Acceptor::next_deadline() const {
   Deadline next = Deadline::max();
-  if (!pending_.empty()) next = pending_.front().since + options_.patience;
+  if (!pending_.empty()) next = pending_.begin()->second->since + options_.patience;
   const Time opens = opens_at();
   if (opens > std::chrono::steady_clock::now()) next = std::min(next, opens);
   return next;
@@ -108,10 +104,10 @@ std::vector<Acceptor::Arrival> Acceptor::serve() {
 
 void Acceptor::keep_door() {
   const Time now = std::chrono::steady_clock::now();
-  std::vector<Pending> still;
-  for (Pending& one : pending_)
-    if (advance(one, now)) still.push_back(std::move(one));
-  pending_ = std::move(still);
+  std::array<epoll_event, events_per_serve> events{};
+  const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), 0);
+  for (int i = 0; i < count; ++i) go_on(events.at(static_cast<std::size_t>(i)).data.u64);
+  drop_late(now);
   accept_new(now);
 }
 
@@ -127,15 +123,69 @@ void Acceptor::accept_new(Time now) {
       continue;  // this connection failed before it was accepted (accept(2), "Error handling"): no matter of ours
     }
     if (full()) drop_first_to_go("made room for a newer connection");
-    Pending one{now, address_of(address, size), std::move(fd), {}, {}};
-    if (advance(one, now)) pending_.push_back(std::move(one));
+    take_in(std::make_unique<Pending>(Pending{now, address_of(address, size), std::move(fd), {}, {}}));
+  }
+}
+
+void Acceptor::take_in(std::unique_ptr<Pending> one) {
+  const Number number = next_++;
+  spared_.emplace(one->spared_until(), number);
+  pending_.emplace(number, std::move(one));
+  go_on(number);
+}
+
+void Acceptor::go_on(Number number) {
+  const auto found = pending_.find(number);
+  if (found == pending_.end()) return;
+  Pending& one = *found->second;
+  const Time before = one.spared_until();
+  const bool stays = advance(one);
+  if (one.spared_until() != before) {
+    spared_.erase({before, number});
+    spared_.emplace(one.spared_until(), number);
+  }
+  if (!stays) return forget(number);
+  watch(number, one);
+}
+
+void Acceptor::drop_late(Time now) {
+  while (!pending_.empty() && now >= pending_.begin()->second->since + options_.patience) {
+    drop(*pending_.begin()->second, "no handshake within " + std::to_string(options_.patience.count()) + " ms");
+    forget(pending_.begin()->first);
   }
 }
 
 void Acceptor::drop_first_to_go(const std::string& why) {
-  const auto first = first_to_go();
-  drop(*first, why);
-  pending_.erase(first);
+  const Number number = spared_.begin()->second;
+  drop(*pending_.at(number), why);
+  forget(number);
+}
+
+void Acceptor::forget(Number number) {
+  const auto found = pending_.find(number);
+  unwatch(*found->second);
+  spared_.erase({found->second->spared_until(), number});
+  pending_.erase(found);
+}
+
+void Acceptor::watch(Number number, Pending& one) {
+  const short wanted = one.events();
+  if (wanted == one.watched) return;
+  epoll_event event{};
+  event.events = wanted == POLLOUT ? EPOLLOUT : EPOLLIN;
+  event.data.u64 = number;
+  const int how = one.watched == 0 ? EPOLL_CTL_ADD : EPOLL_CTL_MOD;
+  if (::epoll_ctl(epoll_.get(), how, one.number(), &event) == 0) {
+    one.watched = wanted;
+    return;
+  }
+  drop(one, std::generic_category().message(errno));
+  forget(number);
+}
+
+// To close it would not do: a forked process may have it, too, and then it would be announced for ever.
+void Acceptor::unwatch(Pending& one) {
+  if (std::exchange(one.watched, short{0}) != 0) ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, one.number(), nullptr);
 }
 
 // The connection stays in the kernel's queue and would be announced by every poll. So nobody is accepted for a moment,
@@ -150,19 +200,16 @@ void Acceptor::out_of_descriptors(Time now) {
   }
 }
 
-bool Acceptor::advance(Pending& one, Time now) {
+bool Acceptor::advance(Pending& one) {
   if (!one.shaking && !read_first_bytes(one)) return false;
-  if (one.shaking) {
-    const Handshake::State state = one.shaking->advance();
-    if (state == Handshake::State::refused) return drop(one, one.shaking->why());
-    if (state == Handshake::State::done) {
-      const auto keys = one.shaking->session();
-      proved_.push_back({one.shaking->take_fd(), one.from.host, keys});
-      return false;
-    }
-  }
-  if (now < one.since + options_.patience) return true;
-  return drop(one, "no handshake within " + std::to_string(options_.patience.count()) + " ms");
+  if (!one.shaking) return true;
+  const Handshake::State state = one.shaking->advance();
+  if (state == Handshake::State::refused) return drop(one, one.shaking->why());
+  if (state != Handshake::State::done) return true;
+  unwatch(one);
+  const auto keys = one.shaking->session();
+  proved_.push_back({one.shaking->take_fd(), one.from.host, keys});
+  return false;
 }
 
 // True unless the connection is no longer pending.
@@ -181,6 +228,7 @@ bool Acceptor::read_first_bytes(Pending& one) {
     return true;
   }
   if (!options_.other) return drop(one, "wrong first bytes");
+  unwatch(one);
   options_.other(std::move(one.fd), std::move(one.first), one.from.text());
   return false;
 }

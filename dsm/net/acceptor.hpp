@@ -4,16 +4,21 @@
 // handshake is a non-blocking value. When the door is full, the oldest is dropped for a new one, but nobody before a
 // quarter of a second has passed, or a whole one if he began the handshake properly: else a crowd of strangers would push
 // out those who have the key. Who comes to a full door has to wait for that, and a rank comes to others a dozen times,
-// one after the other: so there is room for many. For a poll loop: add_to() the poll set, wait until something happens
-// or next_deadline(), then serve(). Thread-safety: none.
+// one after the other: so there is room for many. What it costs to serve() does not depend on how many are silent.
+// For a poll loop: add_to() the poll set, wait until something happens or next_deadline(), then serve().
+// Thread-safety: none.
 #pragma once
 #include <poll.h>
 
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "dsm/net/channel.hpp"
@@ -67,15 +72,22 @@ class Acceptor {
   };
   using Time = std::chrono::steady_clock::time_point;
 
+  using Number = std::uint64_t;  // of a pending connection, in the order of coming
+
   [[nodiscard]] bool full() const;
-  [[nodiscard]] std::vector<Pending>::const_iterator first_to_go() const;
   [[nodiscard]] Time opens_at() const;
   void accept_new(Time now);
+  void take_in(std::unique_ptr<Pending> one);
+  void go_on(Number number);
+  void drop_late(Time now);
   void drop_first_to_go(const std::string& why);
   void out_of_descriptors(Time now);
+  void watch(Number number, Pending& one);
+  void unwatch(Pending& one);
   // False when this connection is no longer pending: let in, handed over or dropped.
-  bool advance(Pending& one, Time now);
+  bool advance(Pending& one);
   bool read_first_bytes(Pending& one);
+  void forget(Number number);
   bool drop(const Pending& one, const std::string& why) const;
   void log(const std::string& peer, const std::string& why) const;
 
@@ -83,9 +95,12 @@ class Acceptor {
   Options options_;
   ipc::Fd listener_;
   std::uint16_t port_ = 0;
-  std::vector<Pending> pending_;  // oldest first
-  std::vector<Proved> proved_;    // have not been handed out
-  Time paused_until_{};           // out of descriptors: accepts nobody until then
+  ipc::Fd epoll_;  // of those who are pending
+  std::map<Number, std::unique_ptr<Pending>> pending_;
+  std::set<std::pair<Time, Number>> spared_;  // until when each of them is
+  Number next_ = 0;
+  std::vector<Proved> proved_;  // have not been handed out
+  Time paused_until_{};         // out of descriptors: accepts nobody until then
 };
 
 }  // namespace dsm::net
