@@ -24,6 +24,7 @@ using Clock = std::chrono::steady_clock;
 constexpr std::size_t max_body = sysv::max_frame;  // what a member says is shorter
 constexpr std::size_t frames_per_turn = 256;       // of one agent, before others are heard
 constexpr std::size_t unread_max = 16u << 20;      // bytes that may wait for one agent
+constexpr std::size_t pending_max = 16'384;        // strangers and guests in the handshake, if descriptors allow
 constexpr milliseconds enter_patience{10'000};     // from the handshake of a guest to its Enter
 constexpr milliseconds leave_patience{5'000};      // from its dismissal to its going
 
@@ -37,6 +38,7 @@ net::Acceptor::Options door(const Options& options, std::function<void(const std
   net::Acceptor::Options out;
   out.address = options.listen;
   out.ports = {options.port, options.port};
+  out.pending = pending_max;
   out.max_body = max_body;
   out.log = std::move(log);
   return out;
@@ -48,7 +50,8 @@ Server::Server(const Options& options, const net::JobKey& key)
     : verbose_(options.verbose),
       once_(options.members != 0),
       signals_(take_signals()),
-      door_(key, door(options, [this](const std::string& line) { log(line); })),
+      turned_away_([this](const std::string& line) { log(line); }),
+      door_(key, door(options, [this](const std::string& line) { turned_away_.add(line, Clock::now()); })),
       sessions_(
           {.region = options,
            .limits = {.gather = options.gather},
@@ -89,7 +92,8 @@ bool Server::run() {
 }
 
 int Server::timeout_ms(Time now) const {
-  Time until = std::min({door_.next_deadline(), sessions_.next_deadline(), sysv_.next_deadline()});
+  Time until =
+      std::min({door_.next_deadline(), turned_away_.next_deadline(), sessions_.next_deadline(), sysv_.next_deadline()});
   for (const auto& [id, guest] : guests_) {
     if (guest.more) return 0;
     if (!guest.entered || guest.dismissed) until = std::min(until, guest.until);
@@ -116,6 +120,7 @@ void Server::turn() {
   hear(now);
   sessions_.tick(now);
   sysv_.tick(now);
+  turned_away_.tick(now);
   carry_out(now);
   hand_out(now);
   flush(now);

@@ -15,6 +15,7 @@
 #include "dsm/daemon/outbox.hpp"
 #include "dsm/daemon/sessions.hpp"
 #include "dsm/daemon/sysv_home.hpp"
+#include "dsm/daemon/turned_away.hpp"
 #include "dsm/daemon/window.hpp"
 #include "dsm/net/acceptor.hpp"
 #include "ipc/signals.hpp"
@@ -65,6 +66,7 @@ class Server {
 
   const bool verbose_, once_;
   ipc::SignalFd signals_;
+  TurnedAway turned_away_;
   net::Acceptor door_;
   Sessions sessions_;
   SysvHome sysv_;
