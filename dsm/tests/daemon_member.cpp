@@ -87,6 +87,24 @@ int spin(char* base, int) {
   return 1;
 }
 
+// They meet again and again, until there is a file beside the key's.
+int until_told(char* base, int) {
+  const std::string enough = std::string(std::getenv("DSM_KEY_FILE")) + ".enough";
+  const std::atomic_ref<long> told(*reinterpret_cast<long*>(base + 4096));
+  bool over = false;
+  long rounds = 0;
+  for (; !over; ++rounds) {
+    counter(base).fetch_add(1);
+    if (DSM_NODE_ID == 0 && ::access(enough.c_str(), F_OK) == 0) told = 1;
+    if (dsm_barrier() != 0) return 1;
+    over = told != 0;
+    if (counter(base) != (rounds + 1) * DSM_NODE_NUM) return 1;
+    if (dsm_barrier() != 0) return 1;
+    if (rounds % 64 == 0) say("meets");
+  }
+  return 0;
+}
+
 int finalize_without(char*, int count) {
   say("runs");
   if (DSM_NODE_ID == count) wait_for_ever();
@@ -106,6 +124,7 @@ int as_library(const std::string& mode, int count) {
                                                             {"barrier-without", barrier_without},
                                                             {"spin", spin},
                                                             {"fork", fork_and_wait},
+                                                            {"until-told", until_told},
                                                             {"finalize-without", finalize_without},
                                                             {"leave", leave_without_finalize}};
   char* const base = dsm_init(0, nullptr);

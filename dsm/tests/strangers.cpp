@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <filesystem>
 #include <fstream>
@@ -25,6 +26,7 @@ constexpr std::chrono::milliseconds absence{250};
 constexpr std::size_t first_message = 40;  // magic, nonce
 constexpr std::size_t proof_size = 32;
 constexpr std::size_t answer = first_message + proof_size;
+constexpr std::size_t variants = 3;  // of most kinds
 
 std::string magic() { return {net::handshake_magic.begin(), net::handshake_magic.end()}; }
 
@@ -32,6 +34,12 @@ std::string magic() { return {net::handshake_magic.begin(), net::handshake_magic
 std::string hello() {
   const net::JobKey nonce = net::random_key();
   return magic() + std::string(nonce.begin(), nonce.end());
+}
+
+std::string random_bytes(std::size_t size) {
+  std::string text;
+  while (text.size() < size) text += hello().substr(magic().size());
+  return text;
 }
 
 std::string huge_frame() {
@@ -67,8 +75,8 @@ void for_each_socket(const std::function<void(const Socket&)>& see) {
 }  // namespace
 
 const char* name_of(Kind kind) {
-  constexpr std::array<const char*, kinds> names = {"silent",   "garbage",   "huge",    "half", "other job",
-                                                    "same job", "reflected", "crossed", "crowd"};
+  constexpr std::array<const char*, kinds> names = {"silent",    "garbage",  "endless",   "hasty",   "huge", "half",
+                                                    "other job", "same job", "reflected", "crossed", "crowd"};
   return names.at(static_cast<std::size_t>(kind));
 }
 
@@ -102,11 +110,13 @@ struct Strangers::Visitor {
   ipc::Fd fd;
   std::uint16_t own_port = 0;
   bool connected = false, accepted = false;
+  Time since{};       // when it was connected
   std::string heard;  // since it came
 };
 
-Strangers::Strangers(std::string other_job)
+Strangers::Strangers(std::string other_job, std::size_t crowd)
     : other_job_(std::move(other_job)),
+      crowd_(crowd),
       epoll_(ipc::check(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
       thread_([this](const std::stop_token& stop) { run(stop); }) {}
 
@@ -120,18 +130,27 @@ void Strangers::visit(std::uint16_t port, const std::string& behind) {
   if (!fresh) return;
   door->second.behind = behind;
   // The crowd last: the others shall be met among those whom the door takes first.
-  for (const Kind kind : {Kind::silent, Kind::garbage, Kind::huge, Kind::half, Kind::other_job, Kind::reflected})
-    for (std::size_t variant = 0; variant < 3; ++variant) add(port, kind, variant);
-  if (!same_job_.empty()) add(port, Kind::same_job, 0);
+  for (const Kind kind :
+       {Kind::silent, Kind::garbage, Kind::hasty, Kind::huge, Kind::half, Kind::other_job, Kind::reflected})
+    for (std::size_t variant = 0; variant < variants; ++variant) add(port, kind, variant);
+  add(port, Kind::endless, 0);
+  for (std::size_t text = 0; text < same_job_.size(); ++text) add_replays(port, text);
   add(port, Kind::crossed, 0);
   add(port, Kind::crossed, 1, visitors_.back().get());
-  for (std::size_t i = 0; i < crowd_size; ++i) add(port, Kind::crowd, i);
+  for (std::size_t i = 0; i < crowd_; ++i) add(port, Kind::crowd, i);
 }
 
-void Strangers::set_same_job(std::string text) {
+void Strangers::add_same_job(std::string text) {
   const std::lock_guard lock(mutex_);
-  same_job_ = std::move(text);
-  for (const auto& [port, door] : doors_) add(port, Kind::same_job, 0);
+  same_job_.push_back(std::move(text));
+  for (const auto& [port, door] : doors_) add_replays(port, same_job_.size() - 1);
+}
+
+const std::string& Strangers::said_by(const Visitor& one) const { return same_job_.at(one.variant / 2); }
+
+// Odd variants say all at once.
+void Strangers::add_replays(std::uint16_t port, std::size_t text) {
+  for (const std::size_t way : {0, 1}) add(port, Kind::same_job, 2 * text + way);
 }
 
 void Strangers::add(std::uint16_t port, Kind kind, std::size_t variant, Visitor* partner) {
@@ -170,13 +189,14 @@ bool Strangers::gone(std::uint16_t port) {
 
 std::string Strangers::table() {
   const std::lock_guard lock(mutex_);
-  std::string text = fmt::format("{:>5}  {:<10}{:>8}{:>10}{:>10}{:>8}{:>13}{:>8}\n", "port", "kind", "came", "accepted",
-                                 "answered", "proofs", "turned away", "let in");
+  std::string text = fmt::format("{:>5}  {:<10}{:>8}{:>10}{:>10}{:>8}{:>13}{:>8}{:>11}\n", "port", "kind", "came",
+                                 "accepted", "answered", "proofs", "turned away", "let in", "longest/s");
   for (const auto& [port, door] : doors_) {
     for (std::size_t kind = 0; kind < kinds; ++kind) {
       const Met& met = door.met.at(kind);
-      text += fmt::format("{:>5}  {:<10}{:>8}{:>10}{:>10}{:>8}{:>13}{:>8}\n", port, name_of(static_cast<Kind>(kind)),
-                          met.came, met.accepted, met.answered, met.proofs, met.turned_away, met.let_in);
+      text += fmt::format("{:>5}  {:<10}{:>8}{:>10}{:>10}{:>8}{:>13}{:>8}{:>11.2f}\n", port,
+                          name_of(static_cast<Kind>(kind)), met.came, met.accepted, met.answered, met.proofs,
+                          met.turned_away, met.let_in, met.longest_s);
     }
   }
   return text;
@@ -187,26 +207,33 @@ std::string Strangers::table() {
 void Strangers::run(const std::stop_token& stop) {
   std::array<epoll_event, 256> events{};
   while (!stop.stop_requested()) {
-    {
-      const std::lock_guard lock(mutex_);
-      const Time now = std::chrono::steady_clock::now();
-      while (!away_.empty() && away_.begin()->first <= now) {
-        Visitor& one = *away_.begin()->second;
-        away_.erase(away_.begin());
-        come(one);
-      }
-    }
-    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), 20);
+    const bool more = come_back();
+    const int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), more ? 0 : 20);
     const std::lock_guard lock(mutex_);
     for (int i = 0; i < count; ++i) {
       Visitor& one = *static_cast<Visitor*>(events.at(static_cast<std::size_t>(i)).data.ptr);
       if (!one.fd) continue;
-      if (one.connected)
-        hear(one);
-      else
+      if (!one.connected) {
         begin(one);
+      } else {
+        if (one.kind == Kind::endless) say(one, std::string(65'536, 'x'));
+        hear(one);
+      }
     }
   }
+}
+
+// Some of those whose time it is; whether there are more. Who has come must get to say its part, however many there are.
+bool Strangers::come_back() {
+  const std::lock_guard lock(mutex_);
+  const Time now = std::chrono::steady_clock::now();
+  const auto due = [&] { return !away_.empty() && away_.begin()->first <= now; };
+  for (int i = 0; i < 100 && due(); ++i) {
+    Visitor& one = *away_.begin()->second;
+    away_.erase(away_.begin());
+    come(one);
+  }
+  return due();
 }
 
 void Strangers::come(Visitor& one) {
@@ -238,9 +265,10 @@ void Strangers::begin(Visitor& one) {
   ipc::check(::getsockname(one.fd.get(), reinterpret_cast<sockaddr*>(&own), &size), "getsockname");
   one.own_port = ntohs(own.sin_port);
   one.connected = true;
+  one.since = std::chrono::steady_clock::now();
   ++of(one).came;
   epoll_event event{};
-  event.events = EPOLLIN;
+  event.events = one.kind == Kind::endless ? EPOLLIN | EPOLLOUT : EPOLLIN;
   event.data.ptr = &one;
   ipc::check(::epoll_ctl(epoll_.get(), EPOLL_CTL_MOD, one.fd.get(), &event), "epoll_ctl");
 
@@ -248,13 +276,20 @@ void Strangers::begin(Visitor& one) {
                           (one.kind == Kind::crowd && one.variant % 2 == 1);
   if (hello_only) return say(one, hello());
   if (one.kind == Kind::garbage)
-    return say(one, std::array<std::string, 3>{"GET / HTTP/1.0\r\n\r\n", std::string(100'000, 'x'),
-                                               magic() + std::string(200, '\xff')}[one.variant]);
+    return say(one, std::array<std::string, variants>{"GET / HTTP/1.0\r\n\r\n", random_bytes(100'000),
+                                                      magic() + std::string(200, '\xff')}[one.variant]);
+  if (one.kind == Kind::hasty) {
+    say(one, std::array<std::string, variants>{"", magic().substr(0, 3), hello()}[one.variant]);
+    (void)::shutdown(one.fd.get(), SHUT_WR);  // to the door the same as close(), and what it does is seen
+    return;
+  }
+  if (one.kind == Kind::endless) return say(one, hello());
   if (one.kind == Kind::huge) return say(one, huge_frame());
   if (one.kind == Kind::half)
-    return say(one, std::array<std::string, 3>{magic().substr(0, 3), magic(), hello()}[one.variant]);
+    return say(one, std::array<std::string, variants>{magic().substr(0, 3), magic(), hello()}[one.variant]);
   if (one.kind == Kind::other_job) return say(one, other_job_.substr(0, first_message));
-  if (one.kind == Kind::same_job) return say(one, same_job_.substr(0, first_message));
+  if (one.kind != Kind::same_job) return;
+  say(one, one.variant % 2 == 0 ? said_by(one).substr(0, first_message) : said_by(one));
 }
 
 void Strangers::say(Visitor& one, const std::string& words) {
@@ -279,11 +314,12 @@ void Strangers::hear(Visitor& one) {
 // The door has said its part: the client's proof is due.
 void Strangers::react(Visitor& one) {
   const auto prove = [this](Visitor& who, const std::string& proof) {
-    say(who, proof.substr(0, proof_size) + doors_[who.port].behind);
+    const bool has_more = who.kind == Kind::same_job && proof.size() > proof_size;
+    say(who, has_more ? proof : proof.substr(0, proof_size) + doors_[who.port].behind);
     ++of(who).proofs;
   };
   if (one.kind == Kind::other_job) return prove(one, other_job_.substr(first_message));
-  if (one.kind == Kind::same_job) return prove(one, same_job_.substr(first_message));
+  if (one.kind == Kind::same_job && one.variant % 2 == 0) return prove(one, said_by(one).substr(first_message));
   // The door's own proof, or all that it has said.
   if (one.kind == Kind::reflected) return prove(one, one.heard.substr(one.variant == 0 ? first_message : 0));
   if (one.kind != Kind::crossed || !one.partner->connected) return;
@@ -296,7 +332,12 @@ void Strangers::react(Visitor& one) {
 
 void Strangers::leave(Visitor& one, bool turned_away) {
   const bool refused = !turned_away && errno == ECONNREFUSED;
-  if (turned_away) ++of(one).turned_away;
+  if (turned_away) {
+    Met& met = of(one);
+    ++met.turned_away;
+    const std::chrono::duration<double> stayed = std::chrono::steady_clock::now() - one.since;
+    met.longest_s = std::max(met.longest_s, stayed.count());
+  }
   if (refused) doors_[one.port].gone = true;
   one.fd.reset();
   one.connected = one.accepted = false;

@@ -1,4 +1,4 @@
-// dsm/tests/strangers.hpp - those who are at a job's ports and do not have its key: for tests that run whole jobs.
+// dsm/tests/strangers.hpp - those who are at ports of a job, or of dsmd, and do not have its key.
 //
 // One thread plays them all. Each comes, says its part, and stays until it is turned away; a quarter of a second later it
 // is back. What a door did with each kind is counted. Thread-safety: every member but the destructor may be called by
@@ -23,16 +23,18 @@ namespace dsm::launch::testing {
 
 enum class Kind : std::uint8_t {
   silent,     // says nothing
-  garbage,    // another protocol, or a long line of nonsense
+  garbage,    // another protocol, a long line of nonsense, or bytes that mean nothing
+  endless,    // nonsense that never ends
+  hasty,      // has left before it could be answered
   huge,       // a frame that says it is 4 GiB long
   half,       // a part of the handshake, or all of the client's first message
   other_job,  // replays a handshake of another job
-  same_job,   // ... of this job
+  same_job,   // ... of this job, step by step, or all that was said at once
   reflected,  // says to the door what the door has said
   crossed,    // ... on another connection to the same door
   crowd,      // many at once: silent ones, and first messages that nothing follows
 };
-inline constexpr std::size_t kinds = 9;
+inline constexpr std::size_t kinds = 11;
 inline constexpr std::size_t crowd_size = 500;
 [[nodiscard]] const char* name_of(Kind kind);
 [[nodiscard]] bool proves(Kind kind);  // it goes on to a proof, a false one
@@ -45,6 +47,7 @@ struct Met {
   std::size_t proofs = 0;       // ... that went on to a false proof
   std::size_t turned_away = 0;  // ... that the door closed
   std::size_t let_in = 0;       // ... that heard more than strangers may
+  double longest_s = 0;         // that one stayed which the door closed
 };
 
 // Ports at which these processes listen (TCP, over IPv4).
@@ -52,16 +55,17 @@ struct Met {
 
 class Strangers {
  public:
-  // `other_job`: what a client has said in a handshake of another job.
-  explicit Strangers(std::string other_job);
+  // `other_job`: what a client has said in a handshake of another job. `crowd`: how many are Kind::crowd.
+  explicit Strangers(std::string other_job, std::size_t crowd = crowd_size);
   Strangers(const Strangers&) = delete;
   ~Strangers();
 
   // All kinds are at this port of 127.0.0.1 from now on; nothing if they are already. `behind`: what they send behind a
   // false proof, which would do harm to a job that believed it.
   void visit(std::uint16_t port, const std::string& behind);
-  // What Kind::same_job replays; it does not come before.
-  void set_same_job(std::string text);
+  // One more that Kind::same_job replays; it does not come before. What follows the handshake in it is replayed, too,
+  // instead of `behind`.
+  void add_same_job(std::string text);
   // Asks the kernel which connections have been accepted.
   void look();
   [[nodiscard]] Met met(std::uint16_t port, Kind kind);
@@ -79,6 +83,8 @@ class Strangers {
 
   void run(const std::stop_token& stop);
   void add(std::uint16_t port, Kind kind, std::size_t variant, Visitor* partner = nullptr);
+  void add_replays(std::uint16_t port, std::size_t text);
+  bool come_back();
   void come(Visitor& one);
   void say(Visitor& one, const std::string& words);
   void begin(Visitor& one);
@@ -86,9 +92,11 @@ class Strangers {
   void react(Visitor& one);
   void leave(Visitor& one, bool turned_away);
   Met& of(const Visitor& one);
+  [[nodiscard]] const std::string& said_by(const Visitor& one) const;  // REQUIRES: Kind::same_job
 
   const std::string other_job_;
-  std::string same_job_;
+  const std::size_t crowd_;
+  std::vector<std::string> same_job_;
   std::mutex mutex_;
   ipc::Fd epoll_;
   std::map<std::uint16_t, Door> doors_;

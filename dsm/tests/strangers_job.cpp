@@ -95,7 +95,7 @@ Besieged run_besieged(const std::vector<std::string>& line, Strangers* strangers
   EXPECT_TRUE(wait_until([&] { return proxy.joined() == rank_count; })) << "the ranks do not join";
   result.start_s = seconds_since(begin);
   if (strangers != nullptr) {
-    strangers->set_same_job(proxy.recorded().substr(0, handshake));
+    strangers->add_same_job(proxy.recorded().substr(0, handshake));
     EXPECT_TRUE(wait_until([&] {
       result.ranks = listening(job.left());
       result.ranks.erase(result.rendezvous);
@@ -118,12 +118,11 @@ Besieged run_besieged(const std::vector<std::string>& line, Strangers* strangers
   return result;
 }
 
-void make_room_for_strangers() {
-  constexpr rlim_t needed = 4096;
+void make_room_for_strangers(std::size_t needed) {
   rlimit limit{};
   ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &limit), 0);
   if (limit.rlim_cur >= needed) return;
-  ASSERT_GE(limit.rlim_max, needed) << "2600 strangers need as many descriptors: raise the hard limit (ulimit -Hn)";
+  ASSERT_GE(limit.rlim_max, needed) << "so many strangers need as many descriptors: raise the hard limit (ulimit -Hn)";
   limit.rlim_cur = needed;
   ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &limit), 0);
 }

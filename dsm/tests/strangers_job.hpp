@@ -28,6 +28,6 @@ struct Besieged {
 // What a rank of another job has said in its handshake.
 [[nodiscard]] std::string handshake_of_another_job();
 // So that this process has descriptors for all of them; jobs have as few as is usual.
-void make_room_for_strangers();
+void make_room_for_strangers(std::size_t needed = 4096);
 
 }  // namespace dsm::launch::testing

@@ -36,6 +36,7 @@ struct Proxy::Pair {
   ipc::Fd rank, coordinator;
   std::string up, down;  // all that was said
   std::size_t told = 0;  // bytes of `down` that the rank has
+  bool first = false;    // to say more than its handshake
 };
 
 Proxy::Proxy()
@@ -74,7 +75,7 @@ void Proxy::run(const std::stop_token& stop) {
     ::poll(set.data(), set.size(), turn_ms);
     if (to != 0 && (set[0].revents & POLLIN) != 0) {
       ipc::Fd rank(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
-      pairs_.push_back({std::move(rank), ipc::connect_tcp("127.0.0.1", to, 60'000), {}, {}, 0});
+      pairs_.push_back({std::move(rank), ipc::connect_tcp("127.0.0.1", to, 60'000), {}, {}, 0, false});
     }
     pairs_.remove_if([this](Pair& pair) { return !carry(pair); });
   }
@@ -85,7 +86,11 @@ bool Proxy::carry(Pair& pair) {
   bool alive = take(pair.rank, pair.up) && give(pair.coordinator, pair.up.substr(said));
   if (said <= handshake && pair.up.size() > handshake) {
     const std::lock_guard lock(mutex_);
-    if (joined_++ == 0) recorded_ = pair.up;
+    pair.first = joined_++ == 0;
+  }
+  if (pair.first && pair.up.size() > said) {
+    const std::lock_guard lock(mutex_);
+    recorded_ = pair.up;
   }
   alive = take(pair.coordinator, pair.down) && alive;
   const std::size_t until = open_ ? pair.down.size() : std::min(pair.down.size(), handshake);

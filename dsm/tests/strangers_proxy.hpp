@@ -1,5 +1,5 @@
-// dsm/tests/strangers_proxy.hpp - one who sits between the ranks of a job and their rendezvous, records what the ranks
-// say there, and holds back what they are told, for as long as a test wants a job to stand still.
+// dsm/tests/strangers_proxy.hpp - one who sits between the ranks of a job and their rendezvous, or dsmd and those who come
+// to it, records what is said there, and holds back what they are told, for as long as a test wants a job to stand still.
 //
 // A rank comes here because it was told this port instead (line_through). Thread-safety: any thread, but the destructor.
 #pragma once
@@ -22,11 +22,12 @@ class Proxy {
   ~Proxy();
   // A job's program and its words, so that its ranks find their rendezvous here.
   [[nodiscard]] std::vector<std::string> line_through(const std::vector<std::string>& line) const;
+  [[nodiscard]] std::uint16_t port() const { return port_; }  // where this one is
   // Where the true rendezvous is: until this is said, nobody is let through.
   void lead_to(std::uint16_t port) { to_ = port; }
   // Whether the ranks may hear what follows the handshake: their Welcome.
   void let_welcome_through(bool yes) { open_ = yes; }
-  // What the first rank has said in its handshake and behind it; empty until it has said so much.
+  // What the first rank has said till now, in its handshake and behind it; empty until it has said so much.
   [[nodiscard]] std::string recorded();
   [[nodiscard]] std::size_t joined();  // ranks that have
 
