@@ -19,7 +19,6 @@
 namespace dsm::net {
 namespace {
 
-constexpr int backlog = 4096;                            // those who wait in the kernel while the door is full
 constexpr std::size_t accepts_per_serve = 64;            // then those who are pending get their turn
 constexpr std::size_t events_per_serve = 256;            // then others of the loop; what is left is announced again
 constexpr std::size_t first_size = 4;                    // bytes that tell a keyed connection from the classroom's
@@ -38,6 +37,14 @@ std::size_t half_of_descriptors() {
   return static_cast<std::size_t>(limit.rlim_cur / 2);
 }
 
+Acceptor::Options within_limits(Acceptor::Options options) {
+  options.pending = std::max<std::size_t>(std::min(options.pending, half_of_descriptors()), 1);
+  return options;
+}
+
+// Those who wait in the kernel while the door is full. More than the door can hear soon would only wait for longer.
+int backlog(std::size_t pending) { return static_cast<int>(std::clamp<std::size_t>(2 * pending, 1024, 4096)); }
+
 }  // namespace
 
 struct Acceptor::Pending {
@@ -54,10 +61,9 @@ struct Acceptor::Pending {
 
 Acceptor::Acceptor(const Credentials& credentials, Options options)
     : credentials_(credentials),
-      options_(std::move(options)),
-      listener_(listen_within(options_.address, options_.ports, backlog)),
+      options_(within_limits(std::move(options))),
+      listener_(listen_within(options_.address, options_.ports, backlog(options_.pending))),
       epoll_(ipc::check(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")) {
-  options_.pending = std::max<std::size_t>(std::min(options_.pending, half_of_descriptors()), 1);
   ipc::set_nonblocking(listener_.get());
   port_ = ipc::local_port(listener_.get());
 }
