@@ -1,8 +1,11 @@
 #include "dsm/daemon/options.hpp"
 
+#include <unistd.h>
+
 #include <charconv>
 
 #include "dsm/core/types.hpp"
+#include "dsm/sysv/wire.hpp"
 
 namespace dsm::daemon {
 namespace {
@@ -19,9 +22,19 @@ int number(const po::variables_map& values, const char* name, int least, int mos
                         std::to_string(most) + " is needed");
 }
 
-launch::Region read_region(const po::variables_map& values) {
+// As tmpfs: what is left is for the sessions, and for whatever else this machine does.
+std::uint64_t half_of_memory() {
+  const auto pages = static_cast<std::uint64_t>(::sysconf(_SC_PHYS_PAGES));
+  return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE)) / 2 / sysv::page_bytes * sysv::page_bytes;
+}
+
+Options read_sizes(const po::variables_map& values) {
   try {
-    return launch::read_region(values);
+    Options out;
+    static_cast<launch::Region&>(out) = launch::read_region(values);
+    const std::string* const size = launch::text_of(values, "shm-size");
+    out.shm_size = size == nullptr ? half_of_memory() : launch::parse_size(*size, sysv::page_bytes, "--shm-size");
+    return out;
   } catch (const launch::UsageError& misuse) {
     throw ipc::UsageError(misuse.what());
   }
@@ -42,13 +55,14 @@ void describe(po::options_description& to) {
       "how long a session waits for its last member (default: 600)");
   launch::add_usual_region_options(to);
   launch::add_other_region_options(to);
+  add("shm-size", po::value<std::string>()->value_name("BYTES"),
+      "of all System V segments together: K, M, G or T may follow (default: half of this machine's memory)");
   add("verbose,v", "say who comes and goes, and who knocks without a key");
   add("version", "the version");
 }
 
 Options read_options(const po::variables_map& values) {
-  Options out;
-  static_cast<launch::Region&>(out) = read_region(values);
+  Options out = read_sizes(values);
   if (const auto* address = launch::text_of(values, "listen")) out.listen = *address;
   if (out.listen.empty()) throw ipc::UsageError("--listen needs an address of this machine");
   out.port = static_cast<std::uint16_t>(number(values, "port", 0, 65535, out.port));

@@ -17,6 +17,7 @@ struct Options : launch::Region {
   std::string key;            // the key file; empty: the usual one
   int members = 0;            // --once --nproc: of the one session; 0: as many sessions as come
   std::chrono::seconds gather{600};
+  std::uint64_t shm_size = 0;  // bytes that all System V segments together may have, whole pages
   bool verbose = false;
 };
 

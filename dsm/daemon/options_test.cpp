@@ -2,6 +2,9 @@
 
 #include <gtest/gtest.h>
 
+#include <cstdint>
+#include <fstream>
+
 namespace dsm::daemon {
 namespace {
 
@@ -36,6 +39,18 @@ TEST(DaemonOptions, AreDsmexecsWhereTheyMeanTheSame) {
   EXPECT_TRUE(all.verbose);
 }
 
+TEST(DaemonOptions, SegmentsHaveHalfOfTheMemoryUnlessSomebodySaysHowMuch) {
+  std::ifstream file("/proc/meminfo");
+  std::string name;
+  std::uint64_t kilobytes = 0;
+  ASSERT_TRUE(file >> name >> kilobytes);
+  ASSERT_EQ(name, "MemTotal:");
+  EXPECT_NEAR(static_cast<double>(options({}).shm_size), static_cast<double>(kilobytes) * 512, 4096);
+  EXPECT_EQ(options({}).shm_size % 4096, 0u);
+  EXPECT_EQ(options({"--shm-size", "3G"}).shm_size, std::uint64_t{3} << 30U);
+  EXPECT_EQ(options({"--shm-size", "5000"}).shm_size, 8192u) << "whole pages";
+}
+
 TEST(DaemonOptions, MisuseIsOneLine) {
   for (const std::vector<std::string>& bad : std::vector<std::vector<std::string>>{{"--port", "65536"},
                                                                                    {"--port", "-1"},
@@ -47,6 +62,7 @@ TEST(DaemonOptions, MisuseIsOneLine) {
                                                                                    {"--once", "--nproc", "0"},
                                                                                    {"--gather", "0"},
                                                                                    {"-p", "hlrc"},
+                                                                                   {"--shm-size", "0"},
                                                                                    {"--size", "lots"}}) {
     try {
       (void)options(bad);

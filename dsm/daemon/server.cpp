@@ -62,7 +62,8 @@ Server::Server(const Options& options, const net::JobKey& key)
            .started = [this](const Session& session) { open_window(session); },
            .telemetry = [this](const Session& session, GuestId guest, int segment) { watch(session, guest, segment); },
            .over = [this](const Session& session) { windows_.erase(&session); }}),
-      sysv_({.seconds = [] { return static_cast<std::int64_t>(::time(nullptr)); },
+      sysv_({.limits = {.segments = {.max_pages = options.shm_size / sysv::page_bytes}},
+             .seconds = [] { return static_cast<std::int64_t>(::time(nullptr)); },
              .say = [this](const std::string& line) { say(line); },
              .log = [this](const std::string& line) { log(line); }}) {}
 

@@ -222,6 +222,20 @@ TEST(SysvHome, AMillionSegmentsAreRefused) {
   EXPECT_EQ(made, 4096);
 }
 
+TEST(SysvHome, SemaphoresTakeNoMoreMemoryThanAHomeHas) {
+  Scene s;
+  Agent& a = s.come();
+  for (int i = 0; i < 32; ++i) a.get_set(32000);
+  Question q = Agent::question(Call::get);
+  q.kind = Object::set, q.size = 1, q.flags = 01666;
+  EXPECT_EQ(a.call(q).error, ENOSPC);
+  q.call = Call::info;
+  const auto totals = a.call(q).set_totals.value();
+  EXPECT_EQ(totals.semaphores, 1'024'000u);
+  EXPECT_EQ(totals.limits.all, 1'024'000u);
+  EXPECT_EQ(totals.limits.per_set, 32000u);
+}
+
 TEST(SysvHome, ACallOfNoMeaningForTheObjectIsRefused) {
   Scene s;
   Agent& a = s.come();

@@ -50,10 +50,10 @@ void add_other_region_options(po::options_description& to) {
       "(root, access to /dev/userfaultfd, or vm.unprivileged_userfaultfd=1)");
 }
 
-std::uint64_t parse_size(std::string_view text, std::uint64_t page_size) {
+std::uint64_t parse_size(std::string_view text, std::uint64_t page_size, const char* option) {
   const std::uint64_t bytes = bytes_in(text, std::uint64_t{1} << 40);
   if (bytes == 0) {
-    throw UsageError(fmt::format("--size {}: a number of bytes from 1 to 1T is needed, as in 64M", text));
+    throw UsageError(fmt::format("{} {}: a number of bytes from 1 to 1T is needed, as in 64M", option, text));
   }
   return (bytes + page_size - 1) / page_size * page_size;
 }

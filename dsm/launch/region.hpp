@@ -30,8 +30,8 @@ void add_other_region_options(boost::program_options::options_description& to);
 // What was given of them; throws UsageError.
 [[nodiscard]] Region read_region(const boost::program_options::variables_map& values);
 
-// "64", "16K", "1G": bytes, from 1 to 1T, rounded up to whole pages. Throws UsageError.
-[[nodiscard]] std::uint64_t parse_size(std::string_view text, std::uint64_t page_size);
+// "64", "16K", "1G": bytes, from 1 to 1T, rounded up to whole pages. Throws UsageError, which names the option.
+[[nodiscard]] std::uint64_t parse_size(std::string_view text, std::uint64_t page_size, const char* option = "--size");
 // Likewise; a power of two from 4K to 1M.
 [[nodiscard]] std::uint32_t parse_page_size(std::string_view text);
 

@@ -15,7 +15,7 @@ namespace dsm::sysv {
 
 struct SegmentLimits {
   std::uint64_t max_size = std::uint64_t{1} << 36U;   // shmmax: bytes of one segment
-  std::uint64_t max_pages = std::uint64_t{1} << 26U;  // shmall: pages (4096 bytes) of all
+  std::uint64_t max_pages = std::uint64_t{1} << 26U;  // shmall: pages (4096 bytes) of all; dsmd has --shm-size for it
   std::uint32_t max_count = 4096;                     // shmmni
 };
 

@@ -20,12 +20,12 @@ namespace dsm::sysv {
 
 inline constexpr int waits = -1;
 
-struct SetLimits {                    // as /proc/sys/kernel/sem
-  std::uint32_t per_set = 32000;      // SEMMSL
-  std::uint32_t all = 1'024'000'000;  // SEMMNS
-  std::uint32_t per_call = 500;       // SEMOPM
-  std::uint32_t sets = 32000;         // SEMMNI
-  std::int32_t max_value = 32767;     // SEMVMX
+struct SetLimits {                 // as /proc/sys/kernel/sem
+  std::uint32_t per_set = 32000;   // SEMMSL
+  std::uint32_t all = 1'024'000;   // SEMMNS: Linux has 1000 times that, which would be gigabytes
+  std::uint32_t per_call = 500;    // SEMOPM
+  std::uint32_t sets = 32000;      // SEMMNI
+  std::int32_t max_value = 32767;  // SEMVMX
 };
 
 struct SetTotals {

@@ -186,6 +186,17 @@ TEST(DaemonSysv, WhoDoesNotReadHoldsUpNobody) {
   good.beat();
 }
 
+TEST(DaemonSysv, SegmentsTakeNoMoreMemoryThanItWasGiven) {
+  Dsmd dsmd({"--shm-size", "1M"});
+  Agent a(dsmd, "lab1");
+  EXPECT_GE(a.get((1u << 20) - sysv::page_bytes), 0);
+  const auto error = [&](std::uint64_t size) { return a.call({.call = Call::get, .flags = 0600, .size = size}).error; };
+  EXPECT_EQ(error(sysv::page_bytes + 1), ENOSPC);
+  EXPECT_EQ(error(sysv::page_bytes), 0);
+  EXPECT_EQ(error(1), ENOSPC);
+  EXPECT_EQ(a.call({.call = Call::info}).segment_totals.value_or(sysv::SegmentTotals{}).limits.max_pages, 256u);
+}
+
 TEST(DaemonSysv, OnceThereIsNone) {
   Dsmd dsmd({"--once", "--nproc", "1"});
   {
