@@ -212,7 +212,10 @@ std::uint64_t Coherence::digest() const {
   for (const Recent& r : s.recent) {
     if (r.until > s.now) sum += mix(r.page, r.site);
   }
-  if (s.unserved < s.directories.size()) sum += mix(s.unserved, 1);
+  for (Page page = s.unserved.sets() == 0 ? PageSets::none : s.unserved.next(0, 0); page != PageSets::none;
+       page = s.unserved.next(0, page + 1)) {
+    sum += mix(page, 1);
+  }
   for (std::size_t i = 0; i < s.pin_count; ++i) {
     sum += mix(s.pinned[i].page, std::uint64_t{s.pinned[i].count} << 1U | std::uint64_t{s.pinned[i].until > s.now});
   }

@@ -1,7 +1,10 @@
 // Hosts that go and come while others wait for the pages, which live at a daemon.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <array>
+#include <chrono>
+#include <random>
 #include <set>
 #include <utility>
 #include <variant>
@@ -22,6 +25,7 @@ using dsm::core::Fault;
 using dsm::core::Left;
 using dsm::core::Node;
 using dsm::core::Page;
+using dsm::core::PageSets;
 using dsm::core::Placement;
 using dsm::core::Protocol;
 using dsm::core::Received;
@@ -284,6 +288,54 @@ TEST(HostLeft, TheOwnerOfMorePagesThanFitIntoOneStep) {
   }
   EXPECT_EQ(granted.size(), pages);
   EXPECT_GT(steps, 3U);
+}
+
+// As many pages as 64 GiB have. To look at each of them takes a fifth of a second.
+TEST(HostLeft, CostsWhatTheHostHadAndNotWhatThereIs) {
+  constexpr Page pages = Page{1} << 24U;
+  Coherence home(
+      Config{.self = daemon_node, .nodes = 3, .pages = pages, .placement = Placement::daemon, .waiters = 1, .hold = 0});
+  Actions out;
+  const auto wants = [&](Node host, Access access) {
+    home.step(Received{.from = host, .lane = 1, .msg = {.kind = Kind::want, .access = access, .page = pages - 1}}, out);
+  };
+  const auto begun = std::chrono::steady_clock::now();
+  for (unsigned i = 0; i < 500; ++i) {
+    out.clear();
+    wants(0, write);
+    wants(1, read);
+    out.clear();
+    home.step(Left{.who = 0}, out);
+    ASSERT_EQ(out.size(), 1U) << "the grant that host 1 waits for";
+    home.step(Left{.who = 1}, out);
+  }
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, std::chrono::seconds(5));
+}
+
+TEST(PageSets, AreWalkedInOrder) {
+  std::mt19937 random(1);
+  for (const Page pages : {1U, 64U, 65U, 4096U, 4097U, 300'000U}) {
+    PageSets sets(2, pages);
+    std::array<std::set<Page>, 2> expected;
+    for (unsigned i = 0; i < 2000; ++i) {
+      const std::size_t set = random() % 2;
+      const auto page = static_cast<Page>(random() % (random() % 3 == 0 ? pages : std::min(pages, 200U)));
+      if (random() % 2 == 0) {
+        sets.add(set, page);
+        expected.at(set).insert(page);
+      } else {
+        sets.remove(set, page);
+        expected.at(set).erase(page);
+      }
+      const auto from = static_cast<Page>(random() % (pages + 1));
+      const auto next = expected.at(set).lower_bound(from);
+      ASSERT_EQ(sets.next(set, from), next == expected.at(set).end() ? PageSets::none : *next) << pages;
+      ASSERT_EQ(sets.size(set), expected.at(set).size());
+    }
+    std::set<Page> walked;
+    for (Page page = 0; (page = sets.next(1, page)) != PageSets::none; ++page) walked.insert(page);
+    EXPECT_EQ(walked, expected[1]);
+  }
 }
 
 // ---- numbers --------------------------------------------------------------------------------------------------------

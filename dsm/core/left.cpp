@@ -1,6 +1,7 @@
 // A host that goes while the pages stay: they live at the daemon (Placement::daemon), which is no host.
 //
-// In the directory of a page a host can stand in three places, and Left takes it out of all three:
+// A host stands only where it has asked for the page since it came (State::wanted): what it costs to let it go is what it
+// had, not what there is. In the directory of a page it can stand in three places, and Left takes it out of all three:
 //   copies  It reads no longer. Had it been asked to forget its copy, that counts as answered.
 //   owner   The home's frame is the page again: with what the host has said last, or with what it held before the page
 //           was granted; either way nobody else has a copy, or the host could not have been granted the page. Had the
@@ -25,8 +26,7 @@ void take_out(State& s, Page page, Node who) {
   Directory& d = s.directory(page);
   const bool asked_in_its_name = s.forget_requests(page, who);
   if (asked_in_its_name && (d.busy == Busy::recalling || d.busy == Busy::invalidating)) d.for_nobody = 1;
-  if ((d.copies & bit(who)) != 0)
-    d.copies &= ~bit(who);  // not written to where nothing is noted: such tables take no memory
+  d.copies &= ~bit(who);
   if (d.owner == who + 1) {
     d.owner = 0;
     d.rest();
@@ -37,18 +37,24 @@ void take_out(State& s, Page page, Node who) {
 }  // namespace
 
 void left(State& s, Node who, Serve serve, Actions& out) {
-  for (Page page = 0; page < s.config.pages; ++page) take_out(s, page, who);
-  s.unserved = 0;
+  for (Page page = 0; (page = s.wanted.next(who, page)) != PageSets::none; ++page) {
+    take_out(s, page, who);
+    s.wanted.remove(who, page);
+    const Directory& d = s.directory(page);
+    if (d.busy == Busy::idle && d.queue != 0) s.unserved.add(0, page);
+  }
   serve_unserved(s, serve, out);
 }
 
 // One page's requests take less than the rest of the actions: a grant or an invalidation for every host, and a Wake for
 // every thread of ours.
 void serve_unserved(State& s, Serve serve, Actions& out) {
-  for (; s.unserved < s.directories.size(); ++s.unserved) {
+  if (s.unserved.sets() == 0) return;
+  for (Page page = 0; (page = s.unserved.next(0, page)) != PageSets::none; ++page) {
     if (out.size() > Actions::capacity / 8) return;  // the rest is due at once, see arm()
-    const Directory& d = s.directory(s.unserved);
-    if (d.busy == Busy::idle && d.queue != 0) serve(s, s.unserved, out);
+    s.unserved.remove(0, page);
+    const Directory& d = s.directory(page);  // somebody may have asked meanwhile, and been served with all others
+    if (d.busy == Busy::idle && d.queue != 0) serve(s, page, out);
   }
 }
 

@@ -4,6 +4,15 @@
 
 namespace dsm::core {
 
+namespace {
+
+// How many sets of pages are needed for hosts that may leave while the pages stay.
+std::size_t sets_of(const Config& c, std::size_t sets) {
+  return c.placement == Placement::daemon && c.self == daemon_node ? sets : 0;
+}
+
+}  // namespace
+
 State::State(const Config& c)
     : config(c),
       locals(c.pages),
@@ -17,7 +26,9 @@ State::State(const Config& c)
       // Each page has one at most: pages that threads here wait for, that are in their moment (recent), that are pinned.
       // So there is room for one of each, and none of them goes for want of it.
       revokes(std::size_t{c.waiters} + 64 + c.pins),
-      pinned(c.pins) {
+      pinned(c.pins),
+      wanted(sets_of(c, c.nodes), c.pages),
+      unserved(sets_of(c, 1), c.pages) {
   for (std::size_t i = 0; i + 1 < requests.size(); ++i) requests[i].next = static_cast<std::uint16_t>(i + 2);
   free_request = 1;
 }
@@ -62,6 +73,7 @@ bool State::queued(Page page, Node from) const {
 
 void State::enqueue(Page page, const Request& request) {
   if (request.from != config.self) ++remote_requests;
+  if (request.from < wanted.sets()) wanted.add(request.from, page);
   const std::uint16_t link = free_request;
   free_request = requests[link - 1U].next;
   requests[link - 1U] = request;
@@ -239,7 +251,7 @@ void revoke_due(State& s, void (*serve)(State&, Page, Actions&), Actions& out) {
 }
 
 void State::arm(Actions& out) {
-  Micros next = unserved < directories.size() ? std::max(now, Micros{1}) : 0;
+  Micros next = unserved.sets() != 0 && unserved.size(0) != 0 ? std::max(now, Micros{1}) : 0;
   for (std::size_t i = 0; i < revoke_count; ++i) {
     if (revokes[i].before_grant) continue;
     const Micros due = std::max(held_until(revokes[i].page), now);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "dsm/core/coherence.hpp"
+#include "dsm/core/page_sets.hpp"
 #include "dsm/core/zeros.hpp"
 
 namespace dsm::core {
@@ -107,7 +108,9 @@ struct State {
   std::size_t recent_next = 0;
   std::vector<Pinned> pinned;  // the first `pin_count` count
   std::size_t pin_count = 0;
-  Page unserved = ~Page{0};  // pages below it have been served since somebody left (left.cpp); no such page: all have
+  // At the daemon of Placement::daemon only; see left.cpp.
+  PageSets wanted;    // by host: what it has asked for since it came. It stands in no other page's directory
+  PageSets unserved;  // one set: pages that can be served since somebody left, and have not been
 
   [[nodiscard]] Node home(Page page) const { return homes.of(page); }
   [[nodiscard]] bool is_home(Page page) const { return homes.here(page); }

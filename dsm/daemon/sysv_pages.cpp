@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <new>
@@ -34,7 +35,7 @@ core::Config config(Page pages) {
           .protocol = core::Protocol::msi,
           .placement = core::Placement::daemon,
           .waiters = 0,
-          .requests = core::max_ranks * SysvPages::asked_max,
+          .requests = static_cast<std::uint16_t>(core::max_ranks * std::min<std::size_t>(pages, SysvPages::asked_max)),
           .pins = 0,
           .hold = 0,
           .absence = 0};
@@ -51,7 +52,12 @@ std::uint8_t* map(Page pages) {
 
 // The memory comes last: what throws before it has nothing to give back.
 SysvPages::SysvPages(std::uint64_t size, Deliver deliver)
-    : pages_(pages_of(size)), memory_(nullptr), deliver_(std::move(deliver)), core_(config(pages_)), writer_(pages_) {
+    : pages_(pages_of(size)),
+      memory_(nullptr),
+      deliver_(std::move(deliver)),
+      core_(config(pages_)),
+      writer_(pages_),
+      written_(core::max_ranks, pages_) {
   memory_ = map(pages_);
 }
 
@@ -87,7 +93,7 @@ bool SysvPages::hear_last(Node slot, const sysv::PageFrame& frame) {
 bool SysvPages::hear_want(Node slot, const Message& want) {
   Slot& from = slots_[slot];
   if (from.asked == asked_max) {
-    if (from.held.size() == held_max) return false;
+    if (from.held.size() == std::min<std::size_t>(held_max, pages_)) return false;
     from.held.push_back(want);
     return true;
   }
@@ -118,10 +124,8 @@ void SysvPages::go_on() {
 }
 
 std::uint64_t SysvPages::close(Node slot) {
-  const std::uint64_t lost = slots_[slot].writes;
-  for (Page page = 0; slots_[slot].writes != 0; ++page) {
-    if (writer_[page] == slot + 1) forget_writer(page);
-  }
+  const std::uint64_t lost = held_for_writing(slot);
+  for (Page page = 0; (page = written_.next(slot, page)) != core::PageSets::none; ++page) forget_writer(page);
   slots_[slot] = Slot{};
   due_ = false;
   static_cast<void>(step(core::Left{.who = slot, .now = the_time}, nullptr));
@@ -154,7 +158,7 @@ void SysvPages::send(const core::Send& send) {
     --to.asked;
     if (message.access == core::Access::write) {
       writer_[message.page] = static_cast<std::uint8_t>(send.to + 1);
-      ++to.writes;
+      written_.add(send.to, message.page);
     }
   }
   deliver_(send.to, message, message.carries_page ? at(message.page) : nullptr);
@@ -162,7 +166,7 @@ void SysvPages::send(const core::Send& send) {
 
 void SysvPages::forget_writer(Page page) {
   if (writer_[page] == 0) return;
-  --slots_[writer_[page] - 1U].writes;
+  written_.remove(writer_[page] - 1U, page);
   writer_[page] = 0;
 }
 

@@ -8,11 +8,12 @@
 #pragma once
 #include <array>
 #include <cstdint>
-#include <deque>
 #include <functional>
+#include <list>
 #include <optional>
 
 #include "dsm/core/coherence.hpp"
+#include "dsm/core/page_sets.hpp"
 #include "dsm/core/zeros.hpp"
 #include "dsm/sysv/wire.hpp"
 
@@ -20,7 +21,8 @@ namespace dsm::daemon {
 
 class SysvPages {
  public:
-  // Questions for access that an agent may have under way with the core; more of them wait here, up to `held_max`.
+  // Questions for access that an agent may have under way with the core; more of them wait here, up to `held_max`, and no
+  // more than the segment has pages: nobody asks twice before it has an answer.
   static constexpr std::size_t asked_max = 64, held_max = 1u << 16;
 
   // Tells the agent in that slot; `page`: page_bytes of them if the message carries a page, else null. It must be done
@@ -39,11 +41,12 @@ class SysvPages {
   // REQUIRES: the slot is open; the frame is as decode() gives it.
   [[nodiscard]] bool hear(core::Node slot, const sysv::PageFrame& frame);
   // The agent has no pages any more, in whatever way that has come. How many of those that it held for writing, and has
-  // not sent back, are again what was here before. REQUIRES: the slot is open.
+  // not sent back, are again what was here before. Costs what the agent has asked for, whatever the segment's size.
+  // REQUIRES: the slot is open.
   std::uint64_t close(core::Node slot);
 
   [[nodiscard]] core::Page pages() const { return pages_; }
-  [[nodiscard]] std::uint64_t held_for_writing(core::Node slot) const { return slots_[slot].writes; }
+  [[nodiscard]] std::uint64_t held_for_writing(core::Node slot) const { return written_.size(slot); }
   // For tests, and whoever wants to look: what is here; of a page that an agent holds for writing, what was here before.
   [[nodiscard]] const std::uint8_t* page(core::Page page) const {
     return memory_ + std::size_t{page} * sysv::page_bytes;
@@ -52,10 +55,9 @@ class SysvPages {
  private:
   struct Slot {
     bool open = false;
-    bool bad = false;                // it has said what no agent may say
-    std::uint64_t writes = 0;        // pages that it holds for writing
-    std::size_t asked = 0;           // wants that the core has not granted yet
-    std::deque<core::Message> held;  // wants that the core has not been told of yet
+    bool bad = false;               // it has said what no agent may say
+    std::size_t asked = 0;          // wants that the core has not granted yet
+    std::list<core::Message> held;  // wants that the core has not been told of yet
   };
 
   [[nodiscard]] std::uint8_t* at(core::Page page) { return memory_ + std::size_t{page} * sysv::page_bytes; }
@@ -73,6 +75,7 @@ class SysvPages {
   core::Actions actions_;
   bool due_ = false;                  // the core has something left to do, at a Tick
   core::Zeros<std::uint8_t> writer_;  // by page: the slot that holds it for writing, plus one; 0: none
+  core::PageSets written_;            // the same, by slot
   std::array<Slot, core::max_ranks> slots_{};
 };
 
