@@ -23,6 +23,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t max_body = sysv::max_frame;  // what a member says is shorter
 constexpr std::size_t frames_per_turn = 256;       // of one agent, before others are heard
+constexpr milliseconds time_per_turn{2};           // likewise, for some of what it may ask takes long
 constexpr std::size_t unread_max = 16u << 20;      // bytes that may wait for one agent
 constexpr std::size_t pending_max = 16'384;        // strangers and guests in the handshake, if descriptors allow
 constexpr milliseconds enter_patience{10'000};     // from the handshake of a guest to its Enter
@@ -184,8 +185,9 @@ void Server::hear(Time now) {
 
 bool Server::hear(GuestId id, Guest& guest, Time now) {
   guest.more = false;
+  const Time begun = Clock::now();
   for (std::size_t frames = 0;; ++frames) {
-    if (guest.agent && frames == frames_per_turn) {
+    if (guest.agent && (frames == frames_per_turn || (frames != 0 && Clock::now() - begun >= time_per_turn))) {
       guest.more = true;
       return !guest.dismissed || now < guest.until;
     }

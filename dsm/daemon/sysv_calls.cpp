@@ -189,8 +189,8 @@ int SysvHome::attach(Agent& agent, const Question& q, Answer& a) {
 // The agent's tenure of the segment; a new one if it has none. False if there is no room.
 bool SysvHome::open(Agent& agent, const sysv::SegmentStat& segment, Answer& a) {
   const std::int32_t id = segment.id;
-  const auto is_it = [&](const auto& each) { return each.second.segment == id; };
-  auto at = std::find_if(agent.tenures.begin(), agent.tenures.end(), is_it);
+  const auto had = agent.tenure_of.find(id);
+  auto at = had == agent.tenure_of.end() ? agent.tenures.end() : agent.tenures.find(had->second);
   if (at == agent.tenures.end()) {
     auto store = stores_.find(id);
     if (store == stores_.end()) {
@@ -210,6 +210,7 @@ bool SysvHome::open(Agent& agent, const sysv::SegmentStat& segment, Answer& a) {
     if (!slot) return false;
     if (next_tenure_ == 0) ++next_tenure_;
     store->second.holders[*slot] = {agent.guest, next_tenure_};
+    agent.tenure_of[id] = next_tenure_;
     at = agent.tenures.emplace(next_tenure_++, Tenure{id, *slot}).first;
   }
   a.tenure = at->first;
@@ -228,9 +229,9 @@ int SysvHome::fork(Agent& agent, const Question& q) {
   if (!has_room_for(agent, q.process) || agent.attaches + inherited > config_.limits.attaches) return ENOMEM;
   agent.attaches += inherited;
   for (const auto& [id, count] : parent->second.attaches) {
-    for (std::uint32_t i = 0; i < count; ++i) segments_.inherit(id, q.caller.pid);
+    segments_.inherit(id, q.caller.pid, count);
   }
-  agent.processes[q.process] = {q.caller.pid, parent->second.attaches};
+  agent.processes[q.process] = {.pid = q.caller.pid, .attaches = parent->second.attaches, .waiting = {}};
   return 0;
 }
 
@@ -249,18 +250,14 @@ int SysvHome::detach(Agent& agent, const Question& q) {
 void SysvHome::detach_all(Agent& agent, Process& process) {
   for (const auto& [id, count] : std::exchange(process.attaches, {})) {
     agent.attaches -= count;
-    for (std::uint32_t i = 0; i < count; ++i) segments_.detach(id, process.pid);
+    segments_.detach(id, process.pid, count);
   }
 }
 
 // In Linux's order: memory first, then semaphores.
 void SysvHome::end_process(Agent& agent, sysv::ProcessNumber number, Process& process) {
   detach_all(agent, process);
-  std::vector<std::uint32_t> calls;
-  for (const auto& [request, ticket] : agent.waiting) {
-    if (waiting_.at(ticket).process == number) calls.push_back(request);
-  }
-  for (const std::uint32_t request : calls) cancel(agent, request, EINTR);
+  for (const std::uint32_t request : std::exchange(process.waiting, {})) cancel(agent, request, EINTR);
   sets_.ended({agent.number, number}, process.pid);
   agent.processes.erase(number);
 }
@@ -272,6 +269,7 @@ void SysvHome::leave(Agent& agent, std::uint32_t tenure) {
   if (found == agent.tenures.end()) return;  // its segment is gone, or it has been left before
   const auto [segment, slot] = found->second;
   agent.tenures.erase(found);
+  agent.tenure_of.erase(segment);
   Segment& store = stores_.at(segment);
   store.holders[slot] = {};
   static_cast<void>(store.pages->close(slot));
@@ -281,8 +279,11 @@ void SysvHome::leave(Agent& agent, std::uint32_t tenure) {
 
 int SysvHome::operate(Agent& agent, const Question& q, Time now) {
   if (q.timeout_ns < -1) return EINVAL;
-  if (agent.waiting.size() >= config_.limits.waiting || !has_room_for(agent, q.process)) return ENOMEM;
-  process_of(agent, q);  // whether it is refused or not: it may owe undo values, or touch the set at its end
+  if (agent.waiting.size() >= config_.limits.waiting || waiting_.size() >= config_.limits.all_waiting ||
+      !has_room_for(agent, q.process)) {
+    return ENOMEM;
+  }
+  Process& process = process_of(agent, q);  // refused or not: it may owe undo values, or touch the set at its end
   const sysv::Ticket ticket = next_ticket_++;
   const int error = sets_.operate(q.caller, {agent.number, q.process}, q.id, q.ops, ticket);
   if (error != 0 && error != sysv::waits) return error;
@@ -293,6 +294,7 @@ int SysvHome::operate(Agent& agent, const Question& q, Time now) {
   }
   const Time until = time_limit(now, q.timeout_ns);
   agent.waiting[q.request] = ticket;
+  process.waiting.insert(q.request);
   waiting_[ticket] = {agent.guest, q.request, q.process, until};
   if (until != Time::max()) timeouts_.emplace(until, ticket);
   return sysv::waits;
@@ -314,6 +316,9 @@ void SysvHome::answer_waiting(sysv::Ticket ticket, int error) {
   timeouts_.erase({waiting.until, ticket});
   Agent& agent = agents_.at(waiting.guest);
   agent.waiting.erase(waiting.request);
+  if (const auto process = agent.processes.find(waiting.process); process != agent.processes.end()) {
+    process->second.waiting.erase(waiting.request);
+  }
   answer(agent.guest, agent.host, {.request = waiting.request, .error = error});
 }
 

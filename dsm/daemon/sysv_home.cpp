@@ -179,6 +179,7 @@ void SysvHome::lose(Agent& agent, const std::string& how, Time now) {
                         std::chrono::duration<double>(until - now).count());
   }
   (orderly ? config_.log : config_.say)(line);
+  for (auto& [number, process] : agent.processes) process.waiting.clear();
   for (const auto& [request, ticket] : std::exchange(agent.waiting, {})) {  // nobody waits for these answers
     sets_.cancel(ticket);
     timeouts_.erase({waiting_.at(ticket).until, ticket});
@@ -189,8 +190,8 @@ void SysvHome::lose(Agent& agent, const std::string& how, Time now) {
     end_process(agent, first->first, first->second);
   }
   for (const auto& [number, tenure] : agent.tenures) {
-    stores_.at(tenure.segment).holders[tenure.slot] = {};
-    leases_.push_back({until, tenure.segment, tenure.slot, who});
+    Holder& holder = stores_.at(tenure.segment).holders[tenure.slot];
+    holder = {.lease = leases_.insert({until, {tenure.segment, tenure.slot, who}})};
   }
   Host& host = hosts_.at(agent.name);
   --host.agents;
@@ -200,17 +201,13 @@ void SysvHome::lose(Agent& agent, const std::string& how, Time now) {
 }
 
 void SysvHome::end_leases(Time now) {
-  const auto runs = [&](const Lease& each) { return each.until > now; };
-  const auto due = std::stable_partition(leases_.begin(), leases_.end(), runs);
-  const std::vector<Lease> over(due, leases_.end());
-  leases_.erase(due, leases_.end());
-  for (const Lease& lease : over) end_lease(lease);
+  while (!leases_.empty() && leases_.begin()->first <= now) end_lease(leases_.extract(leases_.begin()).mapped());
 }
 
 void SysvHome::end_lease(const Lease& lease) {
-  const auto store = stores_.find(lease.segment);
-  if (store == stores_.end()) return;
-  const std::uint64_t lost = store->second.pages->close(lease.slot);
+  Segment& store = stores_.at(lease.segment);
+  store.holders[lease.slot] = {};
+  const std::uint64_t lost = store.pages->close(lease.slot);
   if (lost == 0) return;
   pages_lost_ += lost;
   losses_.push_back({config_.seconds(), lease.segment, lost, lease.who});
@@ -219,15 +216,22 @@ void SysvHome::end_lease(const Lease& lease) {
                           lease.segment, lease.who, counted(lost, "page", "pages")));
 }
 
-// Segments that were destroyed have no attaches; what agents still have of their pages is worth nothing.
-void SysvHome::settle() {
-  for (const std::int32_t id : std::exchange(destroyed_, {})) {
-    stores_.erase(id);
-    std::erase_if(leases_, [&](const Lease& lease) { return lease.segment == id; });
-    for (auto& [guest, agent] : agents_) {
-      std::erase_if(agent.tenures, [&](const auto& each) { return each.second.segment == id; });
-    }
+// A segment that was destroyed has no attaches; what agents still have of its pages is worth nothing.
+void SysvHome::forget(std::int32_t segment) {
+  const auto store = stores_.find(segment);
+  if (store == stores_.end()) return;
+  for (const Holder& holder : store->second.holders) {
+    if (holder.lease) leases_.erase(*holder.lease);
+    if (holder.guest == 0) continue;
+    Agent& agent = agents_.at(holder.guest);
+    agent.tenures.erase(holder.tenure);
+    agent.tenure_of.erase(segment);
   }
+  stores_.erase(store);
+}
+
+void SysvHome::settle() {
+  for (const std::int32_t id : std::exchange(destroyed_, {})) forget(id);
   for (const sysv::SemaphoreSets::Answer& over : sets_.take_answers()) answer_waiting(over.ticket, over.error);
 }
 
@@ -254,7 +258,7 @@ void SysvHome::tick(Time now) {
 Time SysvHome::next_deadline() const {
   Time next = timeouts_.empty() ? Time::max() : timeouts_.begin()->first;
   for (const auto& [guest, agent] : agents_) next = std::min(next, agent.heard + silence);
-  for (const Lease& lease : leases_) next = std::min(next, lease.until);
+  if (!leases_.empty()) next = std::min(next, leases_.begin()->first);
   return next;
 }
 

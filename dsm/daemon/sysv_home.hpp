@@ -14,6 +14,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <span>
 #include <string>
@@ -35,6 +36,7 @@ struct SysvLimits {
   std::size_t processes = 32'768;   // of one agent, that dsmd must remember
   std::size_t attaches = 1u << 20;  // of one agent
   std::size_t waiting = 16'384;     // calls of one agent
+  std::size_t all_waiting = 1u << 17;
 };
 
 class SysvHome {
@@ -80,6 +82,7 @@ class SysvHome {
   struct Process {
     sysv::Pid pid{};
     std::map<std::int32_t, std::uint32_t> attaches;  // by segment
+    std::set<std::uint32_t> waiting;                 // requests
   };
   struct Tenure {
     std::int32_t segment = 0;
@@ -92,22 +95,24 @@ class SysvHome {
     Time heard{};
     std::map<sysv::ProcessNumber, Process> processes;
     std::map<std::uint32_t, Tenure> tenures;
-    std::map<std::uint32_t, sysv::Ticket> waiting;  // by request
+    std::map<std::int32_t, std::uint32_t> tenure_of;  // by segment
+    std::map<std::uint32_t, sysv::Ticket> waiting;    // by request
     std::size_t attaches = 0;
   };
+  struct Lease {  // of an agent that was lost
+    std::int32_t segment = 0;
+    core::Node slot = 0;
+    std::string who;
+  };
+  using Leases = std::multimap<Time, Lease>;  // by when they end
   struct Holder {
     GuestId guest = 0;  // 0: nobody, or lost
     std::uint32_t tenure = 0;
+    std::optional<Leases::iterator> lease{};  // if lost
   };
   struct Segment {
     std::unique_ptr<SysvPages> pages;
     std::array<Holder, core::max_ranks> holders{};  // by slot
-  };
-  struct Lease {  // of an agent that was lost
-    Time until{};
-    std::int32_t segment = 0;
-    core::Node slot = 0;
-    std::string who;
   };
   struct Waiting {
     GuestId guest = 0;
@@ -135,6 +140,7 @@ class SysvHome {
   void tell(GuestId to, const sysv::Frame& frame);
   [[nodiscard]] static std::string short_name(const Agent& agent);
   [[nodiscard]] static std::string title(const Agent& agent);
+  void forget(std::int32_t segment);
   void settle();  // what follows from what has happened: for segments that are gone, and calls that are over
 
   // ---- sysv_calls.cpp: what it asks ----
@@ -168,7 +174,7 @@ class SysvHome {
   std::map<std::string, Host> hosts_;
   std::map<std::int32_t, Segment> stores_;  // of segments that have ever been attached
   std::vector<std::int32_t> destroyed_;     // and not swept yet
-  std::vector<Lease> leases_;
+  Leases leases_;
   std::map<sysv::Ticket, Waiting> waiting_;
   std::set<std::pair<Time, sysv::Ticket>> timeouts_;
   std::vector<Loss> losses_;  // the latest ones

@@ -88,21 +88,21 @@ int Segments::attach(const Caller& caller, std::int32_t id, std::int32_t flags) 
   return 0;
 }
 
-void Segments::inherit(std::int32_t id, Pid parent) {
+void Segments::inherit(std::int32_t id, Pid parent, std::uint64_t count) {
   const auto found = at(id);
-  if (found == by_index_.end() || found->second.nattch == 0)
+  if (found == by_index_.end() || found->second.nattch < count)
     throw std::logic_error("sysv: a segment that is not attached was inherited");
-  ++found->second.nattch;
+  found->second.nattch += count;
   found->second.atime = now_();
   found->second.lpid = parent;
 }
 
-void Segments::detach(std::int32_t id, Pid lpid) {
+void Segments::detach(std::int32_t id, Pid lpid, std::uint64_t count) {
   const auto found = at(id);
-  if (found == by_index_.end() || found->second.nattch == 0)
+  if (found == by_index_.end() || found->second.nattch < count)
     throw std::logic_error("sysv: a segment that is not attached was detached");
   SegmentStat& segment = found->second;
-  --segment.nattch;
+  segment.nattch -= count;
   segment.dtime = now_();
   segment.lpid = lpid;
   if (segment.nattch == 0 && (segment.perm.mode & SHM_DEST) != 0) destroy(found);

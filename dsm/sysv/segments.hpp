@@ -37,10 +37,10 @@ class Segments {
                         std::int32_t& id);
   // The part of shmat(2) that is about the object: permissions by flags (SHM_RDONLY, SHM_EXEC), then the counts.
   [[nodiscard]] int attach(const Caller& caller, std::int32_t id, std::int32_t flags);
-  // One attach of a process ends: shmdt, munmap, exec, exit, a lost host (`lpid`: who ended). REQUIRES: it was attached.
-  void detach(std::int32_t id, Pid lpid);
-  // A fork: one attach more, lpid is the parent. REQUIRES: it is attached.
-  void inherit(std::int32_t id, Pid parent);
+  // Attaches of a process end: shmdt, munmap, exec, exit, a lost host (`lpid`: who ended). REQUIRES: there were so many.
+  void detach(std::int32_t id, Pid lpid, std::uint64_t count = 1);
+  // A fork: so many attaches more, lpid is the parent. REQUIRES: there are so many.
+  void inherit(std::int32_t id, Pid parent, std::uint64_t count = 1);
   // IPC_RMID.
   [[nodiscard]] int remove(const Caller& caller, std::int32_t id);
   // IPC_SET: uid, gid, nine bits of mode.
