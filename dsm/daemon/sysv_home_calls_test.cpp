@@ -252,6 +252,24 @@ TEST(SysvHome, TheEndOfAProcessUndoesAndGivesUp) {
   EXPECT_EQ(a.over(another), -1);
 }
 
+// As many calls of another host wait: once for each process that ended, all of them were looked at.
+TEST(SysvHome, AHostThatGoesWithManyProcessesHoldsUpNobody) {
+  constexpr std::uint32_t calls = 10'000;
+  Scene s;
+  Agent& a = s.come("lab1");
+  Agent& b = s.come("lab2");
+  const std::int32_t set = a.get_set(1);
+  for (std::uint32_t process = 1; process <= calls; ++process) {
+    a.operate(process, set, -1);
+    b.operate(process, set, -1);
+  }
+  ASSERT_EQ(a.value(set, Call::get_ncnt), 2 * calls);
+  const auto begun = std::chrono::steady_clock::now();
+  b.go();
+  EXPECT_LT(std::chrono::steady_clock::now() - begun, 1s);
+  EXPECT_EQ(a.value(set, Call::get_ncnt), calls);
+}
+
 TEST(SysvHome, AHostThatGoesUndoesAndGivesUp) {
   Scene s;
   Agent& a = s.come("lab1");

@@ -19,8 +19,8 @@ bool has(const SemOp& op, int flag) { return (op.flags & flag) != 0; }
 
 }  // namespace
 
-SemaphoreSet::SemaphoreSet(SetStat first, std::int32_t max_value)
-    : stat_(first), max_value_(max_value), semaphores_(first.count) {}
+SemaphoreSet::SemaphoreSet(SetStat first, const SetLimits& limits)
+    : stat_(first), max_value_(limits.max_value), together_max_(limits.together), semaphores_(first.count) {}
 
 const SemaphoreSet::Semaphore& SemaphoreSet::at(std::int32_t number) const {
   return semaphores_.at(static_cast<std::size_t>(number));
@@ -39,7 +39,22 @@ std::int32_t SemaphoreSet::waiting(std::int32_t number, bool for_zero) const {
   return static_cast<std::int32_t>(count);
 }
 
-void SemaphoreSet::remember(Owner owner) { undo_.try_emplace(owner, semaphores_.size()); }
+std::size_t SemaphoreSet::remember(Owner owner, std::span<const SemOp> ops) {
+  const auto [at, is_new] = undo_.try_emplace(owner);
+  const std::size_t before = at->second.size();
+  for (const SemOp& op : ops) {
+    if (has(op, SEM_UNDO)) at->second.try_emplace(op.number);
+  }
+  return at->second.size() - before + (is_new ? 1 : 0);
+}
+
+std::size_t SemaphoreSet::remembered(Owner owner) const { return 1 + undo_.at(owner).size(); }
+
+std::int16_t& SemaphoreSet::adjustment(Adjustments& of, std::int32_t number) const {
+  Adjustment& found = of.at(number);
+  if (const std::uint64_t settings = at(number).settings; found.settings != settings) found = {0, settings};
+  return found.value;
+}
 
 std::vector<Owner> SemaphoreSet::owners() const {
   std::vector<Owner> all;
@@ -60,12 +75,12 @@ int SemaphoreSet::attempt(Waiter& waiter) {
       waiter.blocking = i;
       return has(op, IPC_NOWAIT) ? EAGAIN : waits;
     }
-    const int adjusted = has(op, SEM_UNDO) ? (*waiter.undo)[op.number] - op.change : 0;
+    const int adjusted = has(op, SEM_UNDO) ? adjustment(*waiter.undo, op.number) - op.change : 0;
     if (value > max_value_ || adjusted < least_undo || adjusted > most_undo) {
       roll_back(waiter, i);
       return ERANGE;
     }
-    if (has(op, SEM_UNDO)) (*waiter.undo)[op.number] = static_cast<std::int16_t>(adjusted);
+    if (has(op, SEM_UNDO)) adjustment(*waiter.undo, op.number) = static_cast<std::int16_t>(adjusted);
     semaphore.value = value;
   }
   for (const SemOp& op : waiter.ops) semaphores_[op.number].pid = waiter.pid;
@@ -77,8 +92,8 @@ void SemaphoreSet::roll_back(const Waiter& waiter, std::size_t done) {
     const SemOp& op = waiter.ops[i];
     semaphores_[op.number].value -= op.change;
     if (!has(op, SEM_UNDO)) continue;
-    std::int16_t& adjustment = (*waiter.undo)[op.number];
-    adjustment = static_cast<std::int16_t>(adjustment + op.change);
+    std::int16_t& owed = adjustment(*waiter.undo, op.number);
+    owed = static_cast<std::int16_t>(owed + op.change);
   }
 }
 
@@ -90,10 +105,11 @@ int SemaphoreSet::operate(Owner owner, Pid pid, std::span<const SemOp> ops, Tick
     waiter.undo = &undo_.at(owner);
 
   const int result = attempt(waiter);
+  if (result == waits && !has_room_for(waiter)) return ENOMEM;
   if (result == waits) {
     enqueue(std::move(waiter));
   } else if (result == 0 && waiter.alters) {
-    served(ops, true, now, answers);
+    served(ops, Cause::operation, now, answers);
   } else if (result == 0) {
     stat_.otime = std::max(stat_.otime, now);
   }
@@ -103,10 +119,18 @@ int SemaphoreSet::operate(Owner owner, Pid pid, std::span<const SemOp> ops, Tick
 
 // ---- who waits -------------------------------------------------------------------------------------------------------
 
+// When all stand in one line, each change looks at each operation in it, and again after each who proceeds: the work is
+// quadratic in their number, and done while nobody else is heard.
+bool SemaphoreSet::has_room_for(const Waiter& waiter) const {
+  const bool together = with_several_ != 0 || waiter.ops.size() > 1;
+  return !together || operations_ + waiter.ops.size() <= together_max_;
+}
+
 void SemaphoreSet::enqueue(Waiter waiter) {
   const bool several = waiter.ops.size() > 1;
   if (several && with_several_ == 0) merge();
   if (several) ++with_several_;
+  operations_ += waiter.ops.size();
   const std::int32_t number = waiter.ops.front().number;
   Line* line = &altering_together_;
   if (!waiter.alters) {
@@ -126,6 +150,7 @@ SemaphoreSet::Line SemaphoreSet::leave(Line::iterator who) {
   Line alone;
   alone.splice(alone.begin(), *who->line, who);
   if (who->ops.size() > 1) --with_several_;
+  operations_ -= who->ops.size();
   waiters_.erase(who->ticket);
   return alone;
 }
@@ -136,6 +161,7 @@ void SemaphoreSet::merge() {
     for (Waiter& waiter : line) waiter.line = &altering_together_;
     altering_together_.splice(altering_together_.begin(), line);
   }
+  altering_.clear();
 }
 
 // Nobody waits with several operations any more: back to one line for each semaphore.
@@ -150,8 +176,16 @@ void SemaphoreSet::split() {
 }
 
 void SemaphoreSet::cancel(Ticket ticket) {
-  (void)leave(waiters_.at(ticket));
+  const Line gone = leave(waiters_.at(ticket));
+  const std::int32_t number = gone.front().ops.front().number;
+  drop_if_empty(altering_, number);
+  drop_if_empty(for_zero_, number);
   split();
+}
+
+void SemaphoreSet::drop_if_empty(Lines& lines, std::int32_t number) {
+  const auto line = lines.find(number);
+  if (line != lines.end() && line->second.empty()) lines.erase(line);
 }
 
 void SemaphoreSet::dismiss(Answers& answers) {
@@ -166,21 +200,21 @@ void SemaphoreSet::dismiss(Answers& answers) {
 
 // ---- who can proceed now ---------------------------------------------------------------------------------------------
 
-// After a change by `ops`; of any semaphores, if that is empty. `operated`: it was an operation, for otime.
-void SemaphoreSet::served(std::span<const SemOp> ops, bool operated, std::int64_t now, Answers& answers) {
-  bool any = ops.empty() ? serve_zero_all(answers) : serve_zero(ops, answers);
+// After these changes, of any sign. All others wait for what has not changed.
+void SemaphoreSet::served(std::span<const SemOp> changed, Cause cause, std::int64_t now, Answers& answers) {
+  bool any = serve_zero(changed, cause != Cause::operation, answers);
   if (!altering_together_.empty()) {
     any |= serve_altering(altering_together_, nullptr, answers);
-  } else if (ops.empty()) {
-    for (auto& [number, line] : altering_) any |= serve_altering(line, &at(number), answers);
   } else {
     // All who wait want to take: only what has become more can help them.
-    for (const SemOp& op : ops) {
+    for (const SemOp& op : changed) {
       const auto line = altering_.find(op.number);
-      if (op.change > 0 && line != altering_.end()) any |= serve_altering(line->second, &at(op.number), answers);
+      if (op.change <= 0 || line == altering_.end()) continue;
+      any |= serve_altering(line->second, &at(op.number), answers);
+      drop_if_empty(altering_, op.number);
     }
   }
-  if (operated || any) stat_.otime = std::max(stat_.otime, now);
+  if (cause != Cause::setting || any) stat_.otime = std::max(stat_.otime, now);
 }
 
 bool SemaphoreSet::serve_zero(Line& line, Answers& answers) {
@@ -195,26 +229,23 @@ bool SemaphoreSet::serve_zero(Line& line, Answers& answers) {
   return any;
 }
 
-bool SemaphoreSet::serve_zero(std::span<const SemOp> ops, Answers& answers) {
+// `whole`: those with several operations are looked at as long as any semaphore of the set is 0. Linux does so where it
+// does not say what has changed; one of them that does not wait for all (IPC_NOWAIT) may end by that.
+bool SemaphoreSet::serve_zero(std::span<const SemOp> changed, bool whole, Answers& answers) {
+  const auto is_zero = [](const Semaphore& semaphore) { return semaphore.value == 0; };
   bool any = false, zero = false;
-  for (const SemOp& op : ops) {
-    if (at(op.number).value != 0) continue;
+  for (const SemOp& op : changed) {
+    if (!is_zero(at(op.number))) continue;
     zero = true;
     const auto line = for_zero_.find(op.number);
-    if (line != for_zero_.end()) any |= serve_zero(line->second, answers);
+    if (line == for_zero_.end()) continue;
+    any |= serve_zero(line->second, answers);
+    drop_if_empty(for_zero_, op.number);
   }
+  if (for_zero_together_.empty()) return any;
+  zero = zero || (whole && std::any_of(semaphores_.begin(), semaphores_.end(), is_zero));
   if (zero) any |= serve_zero(for_zero_together_, answers);
   return any;
-}
-
-bool SemaphoreSet::serve_zero_all(Answers& answers) {
-  const auto is_zero = [](const Semaphore& semaphore) { return semaphore.value == 0; };
-  if (std::none_of(semaphores_.begin(), semaphores_.end(), is_zero)) return false;
-  bool any = false;
-  for (auto& [number, line] : for_zero_) {
-    if (at(number).value == 0) any |= serve_zero(line, answers);
-  }
-  return serve_zero(for_zero_together_, answers) || any;
 }
 
 // `only`: the semaphore whose line it is; nullptr: of all. One who proceeds may let an earlier one proceed, if either has
@@ -230,7 +261,7 @@ bool SemaphoreSet::serve_altering(Line& line, const Semaphore* only, Answers& an
     const Waiter& waiter = gone.front();
     if (result == 0) {
       any = true;
-      (void)serve_zero(waiter.ops, answers);
+      (void)serve_zero(waiter.ops, false, answers);
       if (!altering_together_.empty() || waiter.ops.size() > 1) at = line.begin();
     }
     answers.push_back({waiter.ticket, result});
@@ -240,32 +271,43 @@ bool SemaphoreSet::serve_altering(Line& line, const Semaphore* only, Answers& an
 
 // ---- semctl, and the end of a process --------------------------------------------------------------------------------
 
+void SemaphoreSet::set(std::size_t number, std::int32_t value, Pid pid) {
+  Semaphore& semaphore = semaphores_.at(number);
+  semaphore = {.value = value, .pid = pid, .settings = semaphore.settings + 1};
+}
+
 void SemaphoreSet::set_value(Pid pid, std::int32_t number, std::int32_t value, std::int64_t now, Answers& answers) {
-  const auto place = static_cast<std::size_t>(number);
-  for (auto& [owner, adjustments] : undo_) adjustments.at(place) = 0;
-  semaphores_.at(place) = {.value = value, .pid = pid};
+  set(static_cast<std::size_t>(number), value, pid);
   stat_.ctime = now;
-  served({}, false, now, answers);
+  const SemOp changed{.number = static_cast<std::uint16_t>(number), .change = 1};
+  served({&changed, 1}, Cause::setting, now, answers);
   split();
 }
 
 void SemaphoreSet::set_all(Pid pid, std::span<const std::uint16_t> values, std::int64_t now, Answers& answers) {
-  for (std::size_t i = 0; i < semaphores_.size(); ++i) semaphores_[i] = {.value = values[i], .pid = pid};
-  for (auto& [owner, adjustments] : undo_) std::fill(adjustments.begin(), adjustments.end(), std::int16_t{0});
+  std::vector<SemOp> changed;
+  for (std::size_t i = 0; i < semaphores_.size(); ++i) {
+    set(i, values[i], pid);
+    changed.push_back({.number = static_cast<std::uint16_t>(i), .change = 1});
+  }
   stat_.ctime = now;
-  served({}, false, now, answers);
+  served(changed, Cause::setting, now, answers);
   split();
 }
 
 void SemaphoreSet::undo(Owner owner, Pid pid, std::int64_t now, Answers& answers) {
-  const auto owed = undo_.extract(owner);
+  auto owed = undo_.extract(owner);
   if (owed.empty()) return;
-  for (std::size_t i = 0; i < semaphores_.size(); ++i) {
-    const std::int16_t adjustment = owed.mapped()[i];
-    if (adjustment == 0) continue;
-    semaphores_[i] = {.value = std::clamp(semaphores_[i].value + adjustment, 0, max_value_), .pid = pid};
+  std::vector<SemOp> changed;
+  for (const auto& [number, _] : owed.mapped()) {
+    const std::int16_t adjusted = adjustment(owed.mapped(), number);
+    if (adjusted == 0) continue;
+    Semaphore& semaphore = semaphores_.at(static_cast<std::size_t>(number));
+    semaphore.value = std::clamp(semaphore.value + adjusted, 0, max_value_);
+    semaphore.pid = pid;
+    changed.push_back({.number = static_cast<std::uint16_t>(number), .change = adjusted});
   }
-  served({}, true, now, answers);
+  served(changed, Cause::end, now, answers);
   split();
 }
 

@@ -65,7 +65,7 @@ int SemaphoreSets::create(const Caller& caller, std::int32_t key, std::int32_t c
                                .seq = static_cast<std::uint16_t>(sequence_of(id))},
                       .ctime = now_(),
                       .count = wanted};
-  by_index_[index_of(id)] = std::make_unique<SemaphoreSet>(first, limits_.max_value);
+  by_index_[index_of(id)] = std::make_unique<SemaphoreSet>(first, limits_);
   if (key != IPC_PRIVATE) index_by_key_[key] = index_of(id);
   semaphores_ += wanted;
   return 0;
@@ -85,44 +85,61 @@ int SemaphoreSets::operate(const Caller& caller, Owner owner, std::int32_t id, s
     highest = std::max(highest, std::int32_t{op.number});
   }
   // Before the checks: so a call that is refused makes the set one of those that the end of the process touches (otime).
+  if (undoes && undos_[owner.agent] + 1 + ops.size() > limits_.undos) return ENOMEM;
   if (undoes) used(owner, id);
   if (highest >= set->count()) return EFBIG;
   if (!may_access(set->stat().perm, caller, alters ? writable : readable)) return EACCES;
 
   if (waiting_.contains(ticket)) throw std::logic_error("sysv: two calls wait under one ticket");
+  if (undoes) undos_[owner.agent] += set->remember(owner, ops);
   const int result = set->operate(owner, caller.pid, ops, ticket, now_(), answers_);
-  if (result == waits) waiting_[ticket] = {.id = id, .owner = owner};
+  if (result != waits) return result;
+  waiting_[ticket] = {.id = id, .owner = owner};
+  waiting_of_.emplace(owner, ticket);
   return result;
 }
 
 void SemaphoreSets::used(Owner owner, std::int32_t id) {
-  find(id)->remember(owner);
-  std::list<std::int32_t>& sets = undo_of_[owner];
-  sets.remove(id);
-  sets.push_front(id);
+  undos_[owner.agent] += find(id)->remember(owner, {});
+  Debts& debts = undo_of_[owner];
+  const auto [place, is_new] = debts.places.try_emplace(id);
+  if (is_new) {
+    place->second = debts.sets.insert(debts.sets.begin(), id);
+  } else {
+    debts.sets.splice(debts.sets.begin(), debts.sets, place->second);
+  }
+}
+
+void SemaphoreSets::forget(Ticket ticket) {
+  const auto found = waiting_.find(ticket);
+  if (found == waiting_.end()) return;
+  waiting_of_.erase({found->second.owner, ticket});
+  waiting_.erase(found);
 }
 
 bool SemaphoreSets::cancel(Ticket ticket) {
   const auto found = waiting_.find(ticket);
   if (found == waiting_.end()) return false;
-  // It may have its answer already, which nobody has taken.
-  const auto same = [&](const Answer& answer) { return answer.ticket == ticket; };
-  const bool over = std::any_of(answers_.begin(), answers_.end(), same);
-  if (over) return false;
-  find(found->second.id)->cancel(ticket);
-  waiting_.erase(found);
+  SemaphoreSet* const set = find(found->second.id);
+  if (set == nullptr || !set->waits_here(ticket)) return false;  // it has its answer already, which nobody has taken
+  set->cancel(ticket);
+  forget(ticket);
   return true;
 }
 
 void SemaphoreSets::ended(Owner owner, Pid pid) {
   std::vector<Ticket> tickets;
-  for (const auto& [ticket, waiting] : waiting_) {
-    if (waiting.owner == owner) tickets.push_back(ticket);
+  for (auto at = waiting_of_.lower_bound({owner, 0}); at != waiting_of_.end() && at->first == owner; ++at) {
+    tickets.push_back(at->second);
   }
   for (const Ticket ticket : tickets) cancel(ticket);
-  const auto sets = undo_of_.extract(owner);
-  if (sets.empty()) return;
-  for (const std::int32_t id : sets.mapped()) find(id)->undo(owner, pid, now_(), answers_);
+  const auto debts = undo_of_.extract(owner);
+  if (debts.empty()) return;
+  for (const std::int32_t id : debts.mapped().sets) {
+    SemaphoreSet& set = *find(id);
+    undos_[owner.agent] -= set.remembered(owner);
+    set.undo(owner, pid, now_(), answers_);
+  }
 }
 
 // ---- semctl ----------------------------------------------------------------------------------------------------------
@@ -223,7 +240,14 @@ int SemaphoreSets::remove(const Caller& caller, std::int32_t id) {
   if (set == nullptr) return EINVAL;
   if (!may_control(set->stat().perm, caller)) return EPERM;
   set->dismiss(answers_);
-  for (const Owner owner : set->owners()) undo_of_.at(owner).remove(id);
+  for (const Owner owner : set->owners()) {
+    undos_[owner.agent] -= set->remembered(owner);
+    const auto debts = undo_of_.find(owner);
+    const auto place = debts->second.places.find(id);
+    debts->second.sets.erase(place->second);
+    debts->second.places.erase(place);
+    if (debts->second.sets.empty()) undo_of_.erase(debts);
+  }
   semaphores_ -= static_cast<std::uint32_t>(set->count());
   if (set->stat().perm.key != IPC_PRIVATE) index_by_key_.erase(set->stat().perm.key);
   by_index_.erase(index_of(id));
@@ -238,7 +262,7 @@ SetTotals SemaphoreSets::totals() const {
 }
 
 std::vector<SemaphoreSets::Answer> SemaphoreSets::take_answers() {
-  for (const Answer& answer : answers_) waiting_.erase(answer.ticket);
+  for (const Answer& answer : answers_) forget(answer.ticket);
   return std::exchange(answers_, {});
 }
 

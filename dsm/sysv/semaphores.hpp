@@ -10,6 +10,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <set>
 #include <span>
 #include <vector>
 
@@ -26,6 +27,9 @@ struct SetLimits {                 // as /proc/sys/kernel/sem
   std::uint32_t per_call = 500;    // SEMOPM
   std::uint32_t sets = 32000;      // SEMMNI
   std::int32_t max_value = 32767;  // SEMVMX
+  // Where Linux has only the memory there is, and a process's right to it; beyond them semop is ENOMEM.
+  std::uint32_t undos = 1u << 18;  // of one agent's processes: sets that they have used with SEM_UNDO, and semaphores
+  std::uint32_t together = 8192;   // operations that wait at one set while somebody waits there with several
 };
 
 struct SetTotals {
@@ -97,6 +101,7 @@ class SemaphoreSets {
                            std::int32_t& id);
   [[nodiscard]] int readable_one(const Caller& caller, std::int32_t id, std::int32_t number, SemaphoreSet*& out) const;
   void used(Owner owner, std::int32_t id);
+  void forget(Ticket ticket);
 
   SetLimits limits_;
   std::function<std::int64_t()> now_;
@@ -105,8 +110,14 @@ class SemaphoreSets {
   Ids ids_{};
   std::uint32_t semaphores_ = 0;
   std::map<Ticket, Waiting> waiting_{};
-  // Ids of the sets that hold undo values of a process, last used first: in this order they are applied.
-  std::map<Owner, std::list<std::int32_t>> undo_of_{};
+  std::set<std::pair<Owner, Ticket>> waiting_of_{};  // the same
+  // Of a process: ids of the sets that hold undo values of it, last used first. In this order they are applied.
+  struct Debts {
+    std::list<std::int32_t> sets{};
+    std::map<std::int32_t, std::list<std::int32_t>::iterator> places{};
+  };
+  std::map<Owner, Debts> undo_of_{};
+  std::map<HostNumber, std::size_t> undos_{};  // by agent: see SetLimits
   std::vector<Answer> answers_{};
 };
 

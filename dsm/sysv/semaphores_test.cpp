@@ -426,5 +426,13 @@ TEST(Pids, AreThemselvesAtHomeAndNobodyElsesElsewhere) {
   EXPECT_NE(shown_to(1, {2, 4711}), shown_to(1, {3, 4711}));
 }
 
+TEST_F(SemaphoresTest, ASemaphoreThatIsSetIsOwedNothingUntilItIsUsedAgain) {
+  EXPECT_EQ(op({{0, 3, undo}, {1, 2, undo}}), 0);
+  EXPECT_EQ(sets.set_value(ann, id, 0, 7), 0);
+  EXPECT_EQ(op({{0, 1, undo}}), 0);
+  sets.ended(anns, {1, 100});
+  EXPECT_THAT(values(), ElementsAre(7, 0));
+}
+
 }  // namespace
 }  // namespace dsm::sysv
