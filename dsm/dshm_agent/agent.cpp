@@ -39,6 +39,7 @@ Agent::Agent(ipc::Fd listener, Upstream upstream)
       listener_(std::move(listener)),
       upstream_(std::move(upstream)),
       epoll_(ipc::check(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
+      exits_(ipc::check(::epoll_create1(EPOLL_CLOEXEC), "epoll_create1")),
       timer_(ipc::check(::timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK), "timerfd_create")),
       next_beat_ns_(boot_ns()),
       next_probe_ns_(boot_ns() + second_ns),
@@ -50,6 +51,7 @@ Agent::Agent(ipc::Fd listener, Upstream upstream)
   watch(timer_.get(), Source::timer, 0);
   watch(listener_.get(), Source::listener, 0);
   watch(upstream_.fd(), Source::upstream, 0);
+  watch(exits_.get(), Source::exits, 0);
 }
 
 void Agent::watch(int fd, Source source, std::uint64_t number, std::uint32_t events, int operation) {
@@ -115,8 +117,8 @@ void Agent::dispatch(const epoll_event& event) {
         }
       }
       return hear(number);
-    case Source::exit:
-      return exited(number);
+    case Source::exits:
+      return end_exited();
     case Source::faults:
       return read_faults(number);
   }

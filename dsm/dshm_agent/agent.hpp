@@ -40,7 +40,7 @@ class Agent {
   void run();
 
  private:
-  enum class Source : std::uint8_t { listener, signals, timer, upstream, connection, exit, faults };
+  enum class Source : std::uint8_t { listener, signals, timer, upstream, connection, exits, faults };
   struct Connection {
     enum class Role : std::uint8_t { fresh, call, service };
     ConnectionId id = 0;
@@ -124,7 +124,9 @@ class Agent {
   ipc::SignalFd signals_;
   ipc::Fd listener_;
   Upstream upstream_;
-  ipc::Fd epoll_, timer_;
+  ipc::Fd epoll_;
+  ipc::Fd exits_;  // an epoll, too: of the processes' pidfds
+  ipc::Fd timer_;
   LeasePage lease_;
   Processes processes_;
   std::map<std::int32_t, std::unique_ptr<Segment>> segments_;  // by id; those that are attached here

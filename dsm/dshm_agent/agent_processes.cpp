@@ -1,10 +1,12 @@
 // Who is here: processes come, fork, exec, fault, and end.
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <fstream>
 #include <set>
@@ -13,6 +15,7 @@
 
 #include "dsm/dshm_agent/agent.hpp"
 #include "dsm/pager/pager.hpp"
+#include "ipc/error.hpp"
 
 namespace dsm::dshm_agent {
 
@@ -67,18 +70,13 @@ Process* Agent::process_of(pid_t pid) {
   return nullptr;
 }
 
-// Those whose end the kernel knows, though epoll has not told us yet.
+// Those whose end the kernel knows, in the order in which they have ended: epoll's list of what is ready is a queue. So who
+// has waited for a child, and ended then, is not taken for the first of the two (shm_lpid, sempid and undo would tell).
 void Agent::end_exited() {
-  std::vector<pollfd> set;
-  std::vector<ProcessNumber> numbers;
-  for (const auto& [number, process] : processes_) {
-    if (!process.pidfd) continue;
-    set.push_back({process.pidfd.get(), POLLIN, 0});
-    numbers.push_back(number);
-  }
-  if (::poll(set.data(), set.size(), 0) <= 0) return;
-  for (std::size_t i = 0; i < set.size(); ++i) {
-    if (set[i].revents != 0) exited(numbers[i]);
+  std::array<epoll_event, 64> ended{};
+  int count = 0;
+  while ((count = ::epoll_wait(exits_.get(), ended.data(), static_cast<int>(ended.size()), 0)) > 0) {
+    for (int i = 0; i < count; ++i) exited(ended[static_cast<std::size_t>(i)].data.u64);
   }
 }
 
@@ -118,7 +116,10 @@ bool Agent::begin(Connection& connection, const Question& question, Letter& lett
     process.pidfd = open_pidfd(letter.from.pid);
     // The pid could be another's by now only if the sender had ended; then its end of the connection has, too.
     if (!process.pidfd || has_hung_up(connection.fd)) return false;
-    watch(process.pidfd.get(), Source::exit, process.number);
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = process.number;
+    ipc::check(::epoll_ctl(exits_.get(), EPOLL_CTL_ADD, process.pidfd.get(), &event), "epoll_ctl");
   }
   if ((question.flags & hello_uffd) != 0) {
     try {

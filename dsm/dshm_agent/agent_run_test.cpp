@@ -10,6 +10,8 @@
 
 #include "dsm/dshm_agent/lease.hpp"
 #include "dsm/dshm_agent/testing_bench.hpp"
+#include "ipc/error.hpp"
+#include "ipc/spawn.hpp"
 
 namespace dsm::dshm_agent::testing {
 namespace {
@@ -24,6 +26,21 @@ std::uint64_t load(volatile std::uint64_t* word) {
 }
 
 const char* name(Pager pager) { return pager == Pager::uffd ? "uffd" : "orders"; }
+
+// From one process to another, a byte.
+class Pipe {
+ public:
+  void write() {
+    if (ipc::write_full(pipe_.write.get(), "", 1) < 0) ipc::throw_errno("write");
+  }
+  void read() {
+    char byte = 0;
+    if (ipc::read_full(pipe_.read.get(), &byte, 1) != 1) throw std::runtime_error("nobody is there");
+  }
+
+ private:
+  ipc::Pipe pipe_ = ipc::make_pipe();
+};
 
 class Counting : public Hosts, public ::testing::WithParamInterface<std::pair<Pager, Pager>> {};
 
@@ -185,6 +202,45 @@ TEST_F(Agents, CountTheAttachesOfAForkedChild) {
     EXPECT_EQ(here->wait(), 0);
     here = std::make_unique<AgentProgram>(server, dsmd.key_file());
   }
+}
+
+// A child ends, its parent has waited for it, and ends: the agent, which hears of both at once, says it in this order.
+TEST_F(Agents, TellInWhichOrderProcessesHaveEnded) {
+  const std::string server = here->server();
+  auto family = start(*here, Pager::orders, [=](Child& me, Client& client, std::int32_t id, volatile std::uint64_t*) {
+    Pipe ready, go;
+    const Client::Forked parent = client.fork_child();
+    if (parent.pid == 0) {
+      Client own(server, Pager::orders, parent.service);
+      const Client::Forked child = own.fork_child();
+      if (child.pid == 0) {
+        const Client its(server, Pager::orders, child.service);
+        ready.write();
+        go.read();
+        ::_exit(0);
+      }
+      ::waitpid(child.pid, nullptr, 0);
+      ::_exit(0);
+    }
+    ready.read();
+    me.tell(0);
+    me.await();  // until the agent is stopped
+    go.write();
+    ::waitpid(parent.pid, nullptr, 0);
+    me.tell(0);
+    const sysv::SegmentStat stat = client.stat(id);
+    me.tell(stat.lpid.pid == parent.pid && stat.nattch == 1 ? 0 : 1);
+  });
+  ASSERT_EQ(family->hear(), 0);
+  here->kill(SIGSTOP);
+  int status = 0;
+  ASSERT_EQ(::waitpid(here->pid(), &status, WUNTRACED), here->pid());
+  family->go();
+  EXPECT_EQ(family->hear(), 0);
+  here->kill(SIGCONT);
+  EXPECT_EQ(family->hear(), 0) << "the child has ended last";
+  EXPECT_EQ(family->wait(), 0);
+  expect_all_ended();
 }
 
 // Part of an attach that is unmapped leaves the rest; all of it is a detach.

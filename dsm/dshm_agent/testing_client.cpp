@@ -262,14 +262,14 @@ void Client::unmap(const volatile std::uint64_t* address, std::size_t first_page
   require_no_error(caller_->ask(question).answer, "local_unmapped");
 }
 
-std::uint64_t Client::attaches(std::int32_t id) {
+sysv::SegmentStat Client::stat(std::int32_t id) {
   Question stat;
   stat.call = Call::stat;
   stat.kind = sysv::Object::segment;
   stat.id = id;
   const Came came = caller_->ask(stat);
   require_no_error(came.answer, "IPC_STAT");
-  return came.answer.segment.value().nattch;
+  return came.answer.segment.value();
 }
 
 void Client::remove(std::int32_t id) {

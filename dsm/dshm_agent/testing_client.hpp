@@ -54,7 +54,8 @@ class Client {
   [[nodiscard]] volatile std::uint64_t* attach(std::int32_t id);
   void detach(const volatile std::uint64_t* address);
   void unmap(const volatile std::uint64_t* address, std::size_t first_page, std::size_t pages);
-  [[nodiscard]] std::uint64_t attaches(std::int32_t id);  // shm_nattch
+  [[nodiscard]] sysv::SegmentStat stat(std::int32_t id);
+  [[nodiscard]] std::uint64_t attaches(std::int32_t id) { return stat(id).nattch; }
   void remove(std::int32_t id);
   // fork(2); in the child the attaches are closed until it has made a Client of its own, with what is returned as service.
   struct Forked {
