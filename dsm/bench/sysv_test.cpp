@@ -1,14 +1,16 @@
 // The whole of dshm_bench, small: all figures, in each regime that there is here; and nothing is left of its dsmd, hosts and
 // agents.
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-#include <chrono>
 #include <fstream>
 #include <iterator>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
-#include <thread>
+#include <vector>
 
 #include "dsm/bench/testing.hpp"
 
@@ -19,14 +21,22 @@ using bench::testing::run;
 
 std::string program() { return bench::testing::program("dshm_bench"); }
 
-// Whether a process has this in its environment.
-bool somebody_has(const std::string& variable) {
+// pidfds of the processes that have this in their environment.
+std::vector<ipc::Fd> who_has(const std::string& variable) {
+  std::vector<ipc::Fd> out;
   for (const auto& entry : std::filesystem::directory_iterator("/proc")) {
     std::ifstream file(entry.path() / "environ", std::ios::binary);
     const std::string all{std::istreambuf_iterator<char>(file), {}};
-    if (all.find(variable) != std::string::npos) return true;
+    if (all.find(variable) == std::string::npos) continue;
+    ipc::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, std::stoi(entry.path().filename()), 0)));
+    if (pidfd) out.push_back(std::move(pidfd));
   }
-  return false;
+  return out;
+}
+
+bool ends(const ipc::Fd& pidfd) {
+  pollfd one{pidfd.get(), POLLIN, 0};
+  return ::poll(&one, 1, 10'000) == 1;
 }
 
 TEST(SysvBench, every_figure_stands_beside_its_limit_and_nothing_is_left) {
@@ -50,10 +60,8 @@ TEST(SysvBench, every_figure_stands_beside_its_limit_and_nothing_is_left) {
   }
   EXPECT_TRUE(std::filesystem::is_empty(temporary.path()));
   // An agent goes when the last process has gone.
-  for (int tenths = 0; tenths < 100 && somebody_has(variable); ++tenths) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
-  }
-  EXPECT_FALSE(somebody_has(variable));
+  for (const ipc::Fd& one : who_has(variable)) EXPECT_TRUE(ends(one));
+  EXPECT_TRUE(who_has(variable).empty());
 }
 
 TEST(SysvBench, misuse_is_one_line_and_exit_2) {
