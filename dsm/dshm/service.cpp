@@ -32,7 +32,9 @@ bool hear() noexcept {
   const long got = receive_bytes(process().service.get(), {reinterpret_cast<std::uint8_t*>(&order), sizeof order});
   if (got == -1 && (errno == EAGAIN || errno == EINTR)) return true;
   if (got == 0 || got == -1) {
-    end({"the agent of this host has ended; attached segments raise SIGBUS, calls fail with EIDRM"});
+    end(
+        {"the agent of this host has ended, or serves this process no more; attached segments raise SIGBUS, calls fail "
+         "with EIDRM"});
     return false;
   }
   if (got != sizeof order) {

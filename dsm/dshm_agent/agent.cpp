@@ -19,6 +19,7 @@ constexpr std::int64_t nobody_came_ns = 10 * second_ns;
 constexpr std::int64_t close_patience_ns = 2 * second_ns;
 constexpr std::int64_t last_words_ns = second_ns / 4;  // for processes to say that it is over
 constexpr int letters_a_turn = 64;                     // of one connection: then others are heard, too
+constexpr std::size_t fresh_max = 512;                 // connections whose process has said nothing yet
 constexpr unsigned source_shift = 56;
 
 sigset_t take_signals() {
@@ -91,11 +92,13 @@ void Agent::turn() {
   if (ready < 0 && errno != EINTR) ipc::throw_errno("epoll_wait");
   if (!over_ && boot_ns() >= lease_.until_ns()) dsmd_has_gone();
   for (int i = 0; i < ready && !ending_; ++i) dispatch(events[static_cast<std::size_t>(i)]);
-  if (!ending_) on_time();
+  if (ending_) return;
+  on_time();
+  send_away();
 }
 
-// What an event is about may have gone by an earlier one of the same turn: so it is looked up, by numbers that are never
-// used twice.
+// What an event is about may have gone by an earlier one of the same turn: so it is looked up, by numbers that are
+// never used twice.
 void Agent::dispatch(const epoll_event& event) {
   const std::uint64_t number = event.data.u64 & ((std::uint64_t{1} << source_shift) - 1);
   switch (static_cast<Source>(event.data.u64 >> source_shift)) {
@@ -120,6 +123,10 @@ void Agent::dispatch(const epoll_event& event) {
     case Source::exits:
       return end_exited();
     case Source::faults:
+      if (const auto at = processes_.find(number);
+          (event.events & EPOLLERR) != 0 && at != processes_.end() && at->second.userfault) {
+        at->second.userfault->is_blocking();
+      }
       return read_faults(number);
   }
 }
@@ -156,6 +163,7 @@ void Agent::on_time() {
   if (now >= next_probe_ns_) {
     next_probe_ns_ = now + second_ns;
     probe();
+    listen_again();
   }
   if (expire_at_ns_ && now >= *expire_at_ns_) expire_all();
   if (over_) return;
@@ -164,13 +172,24 @@ void Agent::on_time() {
 
 // ---- connections ----------------------------------------------------------------------------------------------------
 
+// Where there are no descriptors left, those who wait wait until there are: and nobody looks at the listener, which
+// would be ready all the time.
 void Agent::accept_all() {
-  for (;;) {
+  while (listener_ && listening_) {
     ipc::Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (!fd && errno == EINTR) continue;
-    if (!fd) return;  // none is waiting; or there are no descriptors left, and it waits until there are
-    if (admits(fd.get())) add_connection(std::move(fd));
+    if (fd) {
+      if (admits(fd.get())) add_connection(std::move(fd));
+      continue;
+    }
+    if (errno == EINTR || errno == ECONNABORTED) continue;
+    if (errno == EAGAIN) return;
+    unwatch(listener_.get());
+    listening_ = false;
   }
+}
+
+void Agent::listen_again() {
+  if (listener_ && !std::exchange(listening_, true)) watch(listener_.get(), Source::listener, 0);
 }
 
 // This user's processes, and root's; and those that are served already, and have become another user since.
@@ -189,6 +208,11 @@ void Agent::add_connection(ipc::Fd fd) {
   connection.id = id;
   connection.fd = std::move(fd);
   connections_.emplace(id, std::move(connection));
+  fresh_.insert(id);
+  if (fresh_.size() <= fresh_max) return;
+  const ConnectionId oldest = *fresh_.begin();
+  hear(oldest);  // many may have come at once, and have spoken
+  if (fresh_.contains(oldest)) drop(oldest);
 }
 
 void Agent::hear(ConnectionId id) {
@@ -219,8 +243,10 @@ bool Agent::understands(Connection& connection, Letter& letter) {
 void Agent::drop(ConnectionId id) {
   auto node = connections_.extract(id);
   if (node.empty()) return;
+  fresh_.erase(id);
   Connection& gone = node.mapped();
   unwatch(gone.fd.get());
+  listen_again();
   if (const auto pending = pending_.find(gone.request); pending != pending_.end()) {
     on_cancel(gone);
     pending->second.connection = 0;
@@ -273,11 +299,14 @@ bool Agent::take(sysv::Frame& frame) {
 
 // The end of everything here. Processes are told, and put something empty over what they have attached, after a line on
 // stderr. They are given a moment for that; then those that have not done it (they are stopped, or slow) find their
-// segments empty, too. The moment is part of the margin: dsmd has not given our pages to others before it is over. Later
-// calls get EIDRM.
+// segments empty, too. The moment is part of the margin: dsmd has not given our pages to others before it is over.
+// Later calls get EIDRM. The name is free from now on: programs that begin later have an agent of their own, if dsmd is
+// there again.
 void Agent::dsmd_has_gone() {
   if (std::exchange(over_, true)) return;
   unwatch(upstream_.fd());
+  unwatch(listener_.get());
+  listener_.reset();
   expire_at_ns_ = std::min(boot_ns() + last_words_ns, lease_.until_ns() + margin_ns / 2);
   tell_all_it_is_over();
   for (auto& [request, pending] : std::exchange(pending_, {})) {

@@ -3,13 +3,13 @@
 // One for each (user, server) on a host. local.hpp says what processes say; wire.hpp what dsmd says; hosted.hpp who may
 // touch what. All that a process can do wrong costs it its connection, and nobody else anything.
 //
-// A request of a process goes to dsmd under a number of our own, and its answer finds the way back by that. Any number may
-// be under way (semop waits); frames to dsmd go in one order, and dsmd answers in that order all but `operate`. So what an
-// answer says is in force, with all that was asked before it, and nothing of what was asked after.
+// A request of a process goes to dsmd under a number of our own, and its answer finds the way back by that. Any number
+// may be under way (semop waits); frames to dsmd go in one order, and dsmd answers in that order all but `operate`. So
+// what an answer says is in force, with all that was asked before it, and nothing of what was asked after.
 //
-// The last local detach of a segment: pages held for writing go home (PageFrame::last), then the detach (or exec, or exit)
-// itself, and at once `leave`; until that comes, whoever wants such a page waits. So when the caller of shmdt goes on, other
-// hosts see what it has written.
+// The last local detach of a segment: pages held for writing go home (PageFrame::last), then the detach (or exec, or
+// exit) itself, and at once `leave`; until that comes, whoever wants such a page waits. So when the caller of shmdt
+// goes on, other hosts see what it has written.
 //
 // One thread; nothing here waits but epoll_wait. Not async-signal-safe.
 #pragma once
@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -55,6 +56,7 @@ class Agent {
     sysv::Call call{};
     ProcessNumber process = 0, child = 0;
     std::int32_t segment = 0;  // attach
+    bool cancelled = false;    // dsmd has been told
   };
 
   // ---- agent.cpp: the loop, and what is ready in it ----
@@ -66,6 +68,7 @@ class Agent {
   void arm_timer();
   void on_time();
   void accept_all();
+  void listen_again();
   [[nodiscard]] bool admits(int fd);
   void add_connection(ipc::Fd fd);
   void hear(ConnectionId id);
@@ -108,6 +111,7 @@ class Agent {
   [[nodiscard]] bool on_service(Connection& connection, const sysv::Question& question, Letter& letter);
   [[nodiscard]] int map_all(Process& process);
   [[nodiscard]] int map_one(Process& process, Attach& attach);
+  void send_away();
   void exited(ProcessNumber number);
   void executed(Process& process);
   void detach_all(Process& process);
@@ -132,6 +136,7 @@ class Agent {
   std::map<std::int32_t, std::unique_ptr<Segment>> segments_;  // by id; those that are attached here
   std::vector<std::uint32_t> closed_;  // tenures of segments that are gone from here, to be left in a moment
   std::map<ConnectionId, Connection> connections_;
+  std::set<ConnectionId> fresh_;  // those that have not said yet who they are
   std::map<std::uint32_t, Pending> pending_;
   ConnectionId next_connection_ = 1;
   ProcessNumber next_process_ = 1;
@@ -143,7 +148,8 @@ class Agent {
   std::vector<std::pair<ProcessNumber, std::uint64_t>> sleepers_;  // threads that have faulted since
   std::int64_t armed_ns_ = 0;                                      // what the timer is set to; 0: it has gone off
   bool watching_output_ = false;
-  bool over_ = false;  // dsmd has gone
+  bool listening_ = true;  // false: there were no descriptors left
+  bool over_ = false;      // dsmd has gone
   bool ending_ = false;
 };
 

@@ -38,7 +38,12 @@ bool Agent::take(Connection& connection, Letter& letter) {
   std::optional<sysv::Frame> frame = sysv::decode(letter.bytes, why);
   if (!frame || !std::holds_alternative<Question>(*frame)) return false;
   Question& question = std::get<Question>(*frame);
-  if (connection.role == Connection::Role::fresh) return hello(connection, question, letter);
+  if (connection.role == Connection::Role::fresh) {
+    const ConnectionId id = connection.id;
+    if (!hello(connection, question, letter)) return false;
+    fresh_.erase(id);
+    return true;
+  }
   if (connection.role == Connection::Role::service) return on_service(connection, question, letter);
   const auto process = processes_.find(connection.process);
   // A child of fork(2) that goes on using its parent's connection is not who it says.
@@ -98,7 +103,8 @@ void Agent::forward(Connection& connection, Question question, ProcessNumber chi
 }
 
 void Agent::tell(Connection& connection, Answer answer, int descriptor) {
-  // Who cannot take it has gone, or has broken the rule of one question at a time: the end of the connection says so next.
+  // Who cannot take it has gone, or has broken the rule of one question at a time: the end of the connection says so
+  // next.
   const Post post = send(connection.fd.get(), sysv::encode(answer), descriptor);
   if (post != Post::done) ::shutdown(connection.fd.get(), SHUT_RDWR);
 }
@@ -110,6 +116,7 @@ void Agent::refuse(Connection& connection, const Question& question, int error, 
 void Agent::on_cancel(const Connection& connection) {
   const auto pending = pending_.find(connection.request);
   if (pending == pending_.end() || pending->second.call != Call::operate) return;
+  if (std::exchange(pending->second.cancelled, true)) return;
   Question cancel;
   cancel.call = Call::cancel;
   cancel.other = connection.request;

@@ -1,5 +1,5 @@
-// How agents begin, and how everything ends: dsmd goes, or falls silent, the agent is stopped or told to end, processes are
-// stopped, calls are given up.
+// How agents begin, and how everything ends: dsmd goes, or falls silent, the agent is stopped or told to end, processes
+// are stopped, calls are given up.
 #include <gtest/gtest.h>
 #include <sys/ipc.h>
 #include <sys/sem.h>
@@ -24,15 +24,18 @@ constexpr int died_of_bus = 77;
 
 class Ends : public Hosts {};
 
-// What a process sees when all is over: an access that raises SIGBUS, and calls that fail.
-void expect_over(Client& client, volatile std::uint64_t* memory) {
-  ::signal(SIGBUS, [](int) { ::_exit(died_of_bus); });
-  while (client.lease().until_ns.load() > boot_ns()) ::usleep(1000);
+// What a process sees when all is over: calls that fail, a lease that has ended, and an access that raises SIGBUS.
+void expect_calls_fail(Client& client) {
   Question get;
   get.call = Call::get;
   get.key = key;
   const int error = client.caller().ask(get).answer.error;
   if (error != EIDRM) throw std::runtime_error("a call gave " + std::to_string(error));
+  if (client.lease().until_ns.load() > boot_ns()) throw std::runtime_error("the lease goes on");
+}
+
+void expect_bus_error(volatile std::uint64_t* memory) {
+  ::signal(SIGBUS, [](int) { ::_exit(died_of_bus); });
   // The agent leaves processes a moment to do it themselves.
   const std::int64_t until = boot_ns() + margin_ns / 2;
   for (; boot_ns() < until; ::usleep(1000)) memory[0] = memory[0] + 1;
@@ -60,7 +63,8 @@ TEST_P(DsmdGoes, AndAllIsOver) {
     me.tell(0);
     const int error = receive_answer(waiting.fd()).answer.error;
     if (error != EIDRM) throw std::runtime_error("semop gave " + std::to_string(error));
-    expect_over(client, memory);
+    expect_calls_fail(client);
+    expect_bus_error(memory);
   });
   ASSERT_EQ(child.hear(), 0);
   dsmd.itself().kill(SIGKILL);
@@ -71,7 +75,8 @@ TEST_P(DsmdGoes, AndAllIsOver) {
 INSTANTIATE_TEST_SUITE_P(Ends, DsmdGoes, ::testing::Values(Pager::uffd, Pager::orders),
                          [](const auto& one) { return std::string(one.param == Pager::uffd ? "uffd" : "orders"); });
 
-// dsmd hears nothing of an agent that is stopped; the agent's processes know before that it is so.
+// dsmd hears nothing of an agent that is stopped; the agent's processes know before that it is so. When the agent
+// knows, too, it serves nobody new: a program that begins then has an agent of its own, and dsmd's word.
 TEST_F(Ends, AnAgentIsStopped) {
   Child child([&](Child& me) {
     Client client(here->server(), Pager::uffd);
@@ -79,10 +84,13 @@ TEST_F(Ends, AnAgentIsStopped) {
     memory[0] = 1;
     me.tell(0);
     me.await();
-    expect_over(client, memory);
+    expect_calls_fail(client);
+    me.tell(0);
+    me.await();
+    expect_bus_error(memory);
   });
   ASSERT_EQ(child.hear(), 0);
-  here->kill(SIGSTOP);
+  here->stop();
   Child other([&](Child& me) {
     Client client(there->server(), Pager::uffd);
     volatile std::uint64_t* const memory = client.attach(client.get(key, 8192, IPC_CREAT | 0600));
@@ -91,6 +99,17 @@ TEST_F(Ends, AnAgentIsStopped) {
   EXPECT_EQ(other.hear(), 0) << "the page has not gone back to what the home had";
   EXPECT_EQ(other.wait(), 0);
   here->kill(SIGCONT);
+  child.go();
+  ASSERT_EQ(child.hear(), 0);
+  AgentProgram successor(here->server(), dsmd.key_file());
+  EXPECT_EQ(successor.said(), "ready\n");
+  Child late([&](Child& me) {
+    Client client(successor.server(), Pager::uffd);
+    me.tell(static_cast<std::int64_t>(client.attach(client.get(key, 8192, 0600))[0]));
+  });
+  EXPECT_EQ(late.hear(), 0);
+  EXPECT_EQ(late.wait(), 0);
+  EXPECT_EQ(successor.wait(), 0);
   child.go();
   EXPECT_EQ(child.wait(), died_of_bus);
   expect_all_ended();
@@ -145,7 +164,7 @@ TEST_F(Ends, AStoppedProcessHoldsItsPage) {
       me.tell(static_cast<std::int64_t>(memory[0]));
     });
     ASSERT_EQ(other.hear(), 0);
-    holder.kill(SIGSTOP);
+    holder.stop();
     other.go();
     ASSERT_EQ(other.hear(), 0);
     EXPECT_FALSE(other.speaks_within_ms(300));

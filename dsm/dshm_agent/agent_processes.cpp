@@ -177,13 +177,24 @@ bool Agent::on_service(Connection& connection, const Question& question, Letter&
   if (over_ || segment == segments_.end() || !process.has(question.id)) return true;
   const auto page = static_cast<Page>(question.number);
   if (page >= segment->second->hosted().pages()) return false;
-  segment->second->hosted().fault({.process = process.number}, page,
-                                  (question.flags & 1) != 0 ? Access::write : Access::read,
-                                  pager::site_of(process.number, 0), static_cast<Micros>(boot_ns() / 1000));
+  const bool taken = segment->second->hosted().fault(
+      {.process = process.number}, page, (question.flags & 1) != 0 ? Access::write : Access::read,
+      pager::site_of(process.number, 0), static_cast<Micros>(boot_ns() / 1000));
+  process.broken |= !taken;
   return true;
 }
 
 // ---- going ----------------------------------------------------------------------------------------------------------
+
+// As if they had died. The end of their service connections tells libdshm, which then puts something empty over what is
+// attached. What is said about one may make another one's trouble known.
+void Agent::send_away() {
+  const auto is_to_go = [](const auto& one) { return one.second.is_to_go(); };
+  for (auto at = processes_.begin(); at != processes_.end();) {
+    at = std::find_if(processes_.begin(), processes_.end(), is_to_go);
+    if (at != processes_.end()) exited(at->first);
+  }
+}
 
 void Agent::exited(ProcessNumber number) {
   const auto at = processes_.find(number);
@@ -301,7 +312,6 @@ void Agent::read_faults(ProcessNumber number) {
   const std::size_t count = process.userfault->read(messages);
   for (std::size_t i = 0; i < count; ++i) {
     const uffd_msg& one = messages[i];
-    if (one.event != UFFD_EVENT_PAGEFAULT) continue;
     const Access want = (one.arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE) != 0 ? Access::write : Access::read;
     fault(process, one.arg.pagefault.address & ~std::uint64_t{sysv::page_bytes - 1}, want, one.arg.pagefault.feat.ptid);
   }
@@ -314,9 +324,10 @@ void Agent::fault(Process& process, std::uint64_t address, Access want, std::uin
   if (expire_at_ns_) return sleepers_.emplace_back(process.number, address), void();
   if (over_ || segment == segments_.end()) return process.userfault->wake(address);
   const auto page = static_cast<Page>((address - attach->address()) / sysv::page_bytes);
-  segment->second->hosted().fault({process.number, address}, page, want,
-                                  pager::site_of(process.number << 32U ^ thread, 0),
-                                  static_cast<Micros>(boot_ns() / 1000));
+  const bool taken = segment->second->hosted().fault({process.number, address}, page, want,
+                                                     pager::site_of(process.number << 32U ^ thread, 0),
+                                                     static_cast<Micros>(boot_ns() / 1000));
+  process.broken |= !taken;
 }
 
 void Agent::order(Process& process, Order order) {
@@ -326,8 +337,8 @@ void Agent::order(Process& process, Order order) {
   send_orders(process);
 }
 
-// To a process that reads none (it is stopped) they wait here. Each page has at most one order that lowers it, and one for
-// each thread that waits for it.
+// To a process that reads none (it is stopped) they wait here. Each page has at most one order that lowers it, and one
+// for each thread that waits for it: who has more only says that threads wait.
 void Agent::send_orders(Process& process) {
   const auto at = connections_.find(process.service);
   if (at == connections_.end()) return process.unsent.clear();
@@ -338,6 +349,7 @@ void Agent::send_orders(Process& process) {
     full = send(fd, {bytes, sizeof(Order)}) == Post::later;
     if (!full) process.unsent.pop_front();  // sent; or the connection has ended, and that will be heard
   }
+  process.broken |= process.unsent.size() > process.owed.size() + waits_max;
   if (full == std::exchange(process.reads_none, full)) return;
   watch(fd, Source::connection, at->first, full ? EPOLLIN | EPOLLOUT : EPOLLIN, EPOLL_CTL_MOD);
 }

@@ -44,7 +44,8 @@ class Pipe {
 
 class Counting : public Hosts, public ::testing::WithParamInterface<std::pair<Pager, Pager>> {};
 
-// Each of four processes adds to one word, on two hosts; what they find in the end is what they have added, all of them.
+// Each of four processes adds to one word, on two hosts; what they find in the end is what they have added, all of
+// them.
 TEST_P(Counting, IsExact) {
   constexpr std::int64_t each = 300'000;  // much more than fits into one turn
   const auto [one, two] = GetParam();

@@ -55,6 +55,7 @@ void Hosted::join(ProcessNumber process, bool has_uffd) {
 
 void Hosted::leave(ProcessNumber process, Micros now) {
   if (guests_.erase(process) == 0) return;
+  std::erase_if(queue_, [process](const Waiting& one) { return one.toucher.process == process; });
   std::vector<Page> complete;
   for (auto& [page, parked] : parked_) {
     if (parked.owing.erase(process) != 0 && parked.owing.empty()) complete.push_back(page);
@@ -63,11 +64,19 @@ void Hosted::leave(ProcessNumber process, Micros now) {
   admit(now);
 }
 
-void Hosted::fault(const Toucher& toucher, Page page, Access want, core::Site site, Micros now) {
+bool Hosted::fault(const Toucher& toucher, Page page, Access want, core::Site site, Micros now) {
   // The host has it already. (Not while it is being lowered: then the core has given it up, and shall ask for it anew.)
-  if (allowed_[page] >= want && !parked_.contains(page)) return give(toucher, page);
+  if (allowed_[page] >= want && !parked_.contains(page)) {
+    give(toucher, page);
+    return true;
+  }
+  if (const auto guest = guests_.find(toucher.process); guest != guests_.end()) {
+    if (guest->second.waiting == waits_max) return false;
+    ++guest->second.waiting;
+  }
   queue_.push_back({toucher, page, want, site});
   admit(now);
+  return true;
 }
 
 // The core knows so many who wait, and no more.
@@ -157,6 +166,8 @@ void Hosted::send(const core::Message& message) {
 void Hosted::let_go(core::Waiter waiter) {
   const Waiting waiting = *std::exchange(seats_[waiter], std::nullopt);
   free_.push_back(waiter);
+  const auto guest = guests_.find(waiting.toucher.process);
+  if (guest != guests_.end() && guest->second.waiting > 0) --guest->second.waiting;  // 0: it has left, and come again
   give(waiting.toucher, waiting.page);
 }
 

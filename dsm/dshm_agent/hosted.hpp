@@ -1,21 +1,22 @@
 // dsm/dshm_agent/hosted.hpp - one segment as this host has it: which processes may do what with each page, as a value.
 //
-// The frames of a segment are one memfd, which all processes of the host map. So coherence is between hosts: the host is one
-// node of core::Coherence, and dsmd the home of all pages. Hosted steps that node with the processes' faults and dsmd's
-// messages, and carries its actions out through Hands, which knows memfds, userfaultfds and sockets; a test has fakes.
+// The frames of a segment are one memfd, which all processes of the host map. So coherence is between hosts: the host
+// is one node of core::Coherence, and dsmd the home of all pages. Hosted steps that node with the processes' faults and
+// dsmd's messages, and carries its actions out through Hands, which knows memfds, userfaultfds and sockets; a test has
+// fakes.
 //
-// What the host may do with a page (`allowed`) is a bound for each of its processes. What a process may do is raised only
-// when it faults. Lowering happens in all of them at once:
+// What the host may do with a page (`allowed`) is a bound for each of its processes. What a process may do is raised
+// only when it faults. Lowering happens in all of them at once:
 //   a process with a userfaultfd   is write-protected from outside, and loses the page when the frame is punched out
 //   a process without              is told by an order, and answers when it has obeyed
 //
 // Parking. The core's actions are to be carried out in order, and "lower" is done only when every process that had more
 // has answered. Until then the rest of the page's actions wait, the bytes of a grant with them; those of other pages go
-// on. Order by page is enough: actions about different pages have nothing to do with each other in the core (pages share
-// the hold's clocks only, which are about when, not whether), and seen from dsmd a parked page is one whose messages
-// travel slowly. That they travel slowly is no harm either: a page is written here only while dsmd waits for us to give it
-// up, and what we have not given up nobody else has. All that follows a parked action is parked behind it, a new want, too:
-// so dsmd never hears a want from a host that has not answered its recall.
+// on. Order by page is enough: actions about different pages have nothing to do with each other in the core (pages
+// share the hold's clocks only, which are about when, not whether), and seen from dsmd a parked page is one whose
+// messages travel slowly. That they travel slowly is no harm either: a page is written here only while dsmd waits for
+// us to give it up, and what we have not given up nobody else has. All that follows a parked action is parked behind
+// it, a new want, too: so dsmd never hears a want from a host that has not answered its recall.
 //
 // A process that is stopped (SIGSTOP, a debugger) and has no userfaultfd does not answer: its pages stay, and who wants
 // them elsewhere waits until it goes on, or ends. That is as it must be: it may be in the middle of an instruction.
@@ -43,6 +44,9 @@ using core::Page;
 using sysv::ProcessNumber;
 using PageBytes = std::vector<std::uint8_t>;  // sysv::page_bytes of them
 
+// More threads of one process than this do not wait for pages of one segment at one time.
+inline constexpr std::size_t waits_max = 1U << 15U;
+
 // A thread that waits for a page: of which process, and, if that has a userfaultfd, where in its memory.
 struct Toucher {
   ProcessNumber process = 0;
@@ -58,8 +62,8 @@ class Hands {
   [[nodiscard]] virtual PageBytes read(Page page) = 0;
   virtual void write(Page page, std::span<const std::uint8_t> bytes) = 0;
   virtual void punch(Page page) = 0;
-  // Processes with a userfaultfd: the page can be read only, wherever it is attached, when this returns; the toucher's page
-  // is mapped so; the toucher is let go on, and tries again.
+  // Processes with a userfaultfd: the page can be read only, wherever it is attached, when this returns; the toucher's
+  // page is mapped so; the toucher is let go on, and tries again.
   virtual void write_protect(ProcessNumber process, Page page) = 0;
   virtual void map(const Toucher& toucher, Page page, Access access) = 0;
   virtual void wake(const Toucher& toucher) = 0;
@@ -85,7 +89,8 @@ class Hosted {
   void join(ProcessNumber process, bool has_uffd);
   void leave(ProcessNumber process, Micros now);
 
-  void fault(const Toucher& toucher, Page page, Access want, core::Site site, Micros now);
+  // False: it is not taken, for so many threads of the process wait already (waits_max).
+  bool fault(const Toucher& toucher, Page page, Access want, core::Site site, Micros now);
   // False if no home may say that.
   [[nodiscard]] bool received(const core::Message& message, std::span<const std::uint8_t> bytes, Micros now);
   // The process has obeyed the order about this page that was to be acknowledged.
@@ -106,6 +111,7 @@ class Hosted {
   struct Guest {
     bool has_uffd;
     core::Zeros<Access> may;  // by page: at most this; what it has been given, and not been relieved of
+    std::size_t waiting = 0;  // faults that are not answered yet
   };
   struct Waiting {
     Toucher toucher;

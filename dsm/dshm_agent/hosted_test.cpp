@@ -1,5 +1,5 @@
-// Hosts and their processes at random: no page is written in one place and touched in another, no increment is lost, and
-// all come to an end. HOSTED_SEED=N begins with that seed.
+// Hosts and their processes at random: no page is written in one place and touched in another, no increment is lost,
+// and all come to an end. HOSTED_SEED=N begins with that seed.
 #include "dsm/dshm_agent/hosted.hpp"
 
 #include <gtest/gtest.h>
@@ -121,8 +121,8 @@ TEST(Hosted, ParksOnePageOnly) {
   EXPECT_EQ(world.total(), world.added);
 }
 
-// A grant and the invalidation behind it, both while the page is parked: each is carried out in its turn, and the second
-// lowering waits for an answer of its own.
+// A grant and the invalidation behind it, both while the page is parked: each is carried out in its turn, and the
+// second lowering waits for an answer of its own.
 TEST(Hosted, ParksAgainWhatIsLoweredTwice) {
   World world(first_seed(), 1, 1, 0);
   Host& host = *world.hosts[0];
@@ -157,6 +157,19 @@ TEST(Hosted, ParksAgainWhatIsLoweredTwice) {
   ASSERT_EQ(host.to_home.size(), 4U);
   EXPECT_EQ(host.to_home[3].message.kind, Kind::invalidated);
   EXPECT_EQ(world.failure, "");
+}
+
+// A process that says again and again that it waits is told that it cannot have so many threads; another one goes on.
+TEST(Hosted, TakesNoMoreFaultsThanAProcessCanHaveThreads) {
+  World world(first_seed(), 1, 1, 0);
+  Hosted& hosted = world.hosts[0]->hosted;
+  hosted.join(1, false);
+  hosted.join(2, false);
+  for (std::size_t i = 0; i < waits_max; ++i) ASSERT_TRUE(hosted.fault({.process = 1}, 0, Access::read, 1, 1));
+  EXPECT_FALSE(hosted.fault({.process = 1}, 0, Access::read, 1, 1));
+  EXPECT_TRUE(hosted.fault({.process = 2}, 0, Access::read, 1, 1));
+  hosted.leave(1, 1);
+  EXPECT_LT(hosted.touchers().size(), waits_max) << "who has left waits for nothing";
 }
 
 // What the home may not say changes nothing, and is told.

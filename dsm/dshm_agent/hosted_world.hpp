@@ -1,8 +1,8 @@
-// dsm/dshm_agent/hosted_world.hpp - hosts with processes and threads, and a home, in one thread: what hosted_test.cpp walks
-// at random. Used by that test only.
+// dsm/dshm_agent/hosted_world.hpp - hosts with processes and threads, and a home, in one thread: what hosted_test.cpp
+// walks at random. Used by that test only.
 //
-// Each process is fake, but what it may do with a page is kept by the fakes, not by Hosted: so that Hosted believes more
-// than is so, or less, is found. A thread's instruction adds one to a word of a page; or it faults, and waits.
+// Each process is fake, but what it may do with a page is kept by the fakes, not by Hosted: so that Hosted believes
+// more than is so, or less, is found. A thread's instruction adds one to a word of a page; or it faults, and waits.
 #pragma once
 #include <cstdint>
 #include <deque>

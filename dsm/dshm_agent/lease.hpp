@@ -1,4 +1,5 @@
-// dsm/dshm_agent/lease.hpp - the page of memory in which the agent tells its processes how long they may use what is here.
+// dsm/dshm_agent/lease.hpp - the page of memory in which the agent tells its processes how long they may use what is
+// here.
 //
 // Thread-safety: the agent's one thread writes; processes read. Not async-signal-safe.
 #pragma once

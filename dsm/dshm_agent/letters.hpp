@@ -24,7 +24,8 @@ enum class Post : std::uint8_t { done, later, ended };
 
 // From now on each message that comes there says who sent it. Throws std::system_error.
 void ask_for_senders(int fd);
-// The next message, if there is one. `ended`: no message will come any more, or what came is none that is to be trusted.
+// The next message, if there is one. `ended`: no message will come any more, or what came is none that is to be
+// trusted.
 [[nodiscard]] Post receive(int fd, Letter& out);
 // The whole message, or nothing of it. `descriptor`: -1, or one to go along.
 [[nodiscard]] Post send(int fd, std::span<const std::uint8_t> bytes, int descriptor = -1);

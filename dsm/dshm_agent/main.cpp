@@ -2,8 +2,9 @@
 //
 //   $ dshm_agent --server localhost:8080 --ready-fd 3
 //
-// One for each user and server. On the descriptor it writes one line, and closes it: "ready" (it listens), "taken" (another
-// one does), or what went wrong. It connects to dsmd before it is ready: so who is told "taken" finds one that serves.
+// One for each user and server. On the descriptor it writes one line, and closes it: "ready" (it listens), "taken"
+// (another one does), or what went wrong. It connects to dsmd before it is ready: so who is told "taken" finds one that
+// serves.
 #include <errno.h>
 #include <sched.h>
 #include <signal.h>

@@ -1,5 +1,5 @@
-// dsm/dshm_agent/process.hpp - what the agent knows of one process of its host: what it has attached where, and how it is
-// spoken to. Plain data, and the arithmetic of its mappings.
+// dsm/dshm_agent/process.hpp - what the agent knows of one process of its host: what it has attached where, and how it
+// is spoken to. Plain data, and the arithmetic of its mappings.
 //
 // Thread-safety: none. Not async-signal-safe.
 #pragma once
@@ -56,9 +56,12 @@ struct Process {
   std::vector<Attach> attaches;
   std::deque<Order> unsent;                                              // orders for which the socket had no room
   bool reads_none = false;                                               // and it is watched for room
+  bool broken = false;                                                   // it lets more wait than it can have threads
   std::map<std::uint64_t, std::pair<std::int32_t, std::uint32_t>> owed;  // orders to be acknowledged: segment, page
 
   [[nodiscard]] bool has(std::int32_t segment) const;  // mapped
+  // It has done what no libdshm does, or its pages cannot be kept from it any more.
+  [[nodiscard]] bool is_to_go() const { return broken || (userfault && userfault->trouble() != 0); }
   [[nodiscard]] Attach* attach_at(std::uint64_t address);
 };
 

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -16,8 +17,8 @@
 namespace dsm::dshm_agent {
 namespace {
 
-// How long a page that has come stays, so that the instruction that asked for it has surely run. It is a process's turn to
-// run that takes the time: it must be woken, and get a processor.
+// How long a page that has come stays, so that the instruction that asked for it has surely run. It is a process's turn
+// to run that takes the time: it must be woken, and get a processor.
 constexpr Micros hold_us = 200;
 
 [[noreturn]] void end_for(const char* call) {
@@ -46,13 +47,24 @@ void Segment::send(const core::Message& message, PageBytes bytes) {
   outlets_.to_dsmd({.tenure = setup_.tenure, .last = false, .message = message, .bytes = std::move(bytes)});
 }
 
+void Segment::keep_size() {
+  struct stat status {};
+  if (expired_ || ::fstat(memory_.get(), &status) != 0) return;
+  const auto size = static_cast<off_t>(mapped_size());
+  if (status.st_size != size && ::ftruncate(memory_.get(), size) != 0) end_for("ftruncate");
+}
+
 PageBytes Segment::read(Page page) {
   PageBytes out(sysv::page_bytes);
   for (std::size_t have = 0; have < out.size();) {
     const ssize_t got =
         ::pread(memory_.get(), out.data() + have, out.size() - have, offset_of(page) + static_cast<off_t>(have));
     if (got > 0) have += static_cast<std::size_t>(got);
-    if (got == 0 || (got < 0 && errno != EINTR)) end_for("pread");
+    if (got < 0 && errno != EINTR) end_for("pread");
+    if (got == 0) {  // a process has shortened it; what was there is gone, and zero is what the others see, too
+      keep_size();
+      break;
+    }
   }
   return out;
 }
@@ -64,6 +76,7 @@ void Segment::write(Page page, std::span<const std::uint8_t> bytes) {
     if (put > 0) done += static_cast<std::size_t>(put);
     if (put < 0 && errno != EINTR) end_for("pwrite");
   }
+  keep_size();
 }
 
 void Segment::punch(Page page) {
@@ -91,6 +104,7 @@ void Segment::freeze() {
 
 // Those who sleep are woken, to see that it is over.
 void Segment::expire() {
+  expired_ = true;
   if (::ftruncate(memory_.get(), 0) != 0) end_for("ftruncate");
   for (const Toucher& toucher : hosted_.touchers()) wake(toucher);
 }
@@ -114,6 +128,7 @@ void Segment::map(const Toucher& toucher, Page page, Access access) {
   Attach* const attach = process->second.attach_at(toucher.address);
   const std::uint64_t offset = std::uint64_t{page} * sysv::page_bytes;
   if (attach == nullptr || attach->id() != setup_.id || attach->at(offset) != toucher.address) return;
+  keep_size();
   process->second.userfault->map(toucher.address, access, memory_.get(), offset);
 }
 

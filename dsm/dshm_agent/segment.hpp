@@ -1,7 +1,13 @@
 // dsm/dshm_agent/segment.hpp - a segment of this host: its memfd, and the hands of its Hosted.
 //
-// The agent itself does not map the memfd: it reads and writes whole pages by pread(2) and pwrite(2), which need no address
-// space, and say ENOSPC where a store through a mapping would raise SIGBUS.
+// The agent itself does not map the memfd: it reads and writes whole pages by pread(2) and pwrite(2), which need no
+// address space, and say ENOSPC where a store through a mapping would raise SIGBUS.
+//
+// Who may write to a mapping of a memfd may change its size, too, unless F_SEAL_SHRINK forbids it to all: to the agent,
+// too, and an empty memfd is the only thing that makes a process without a userfaultfd that is stopped find SIGBUS, and
+// not stale data, when it goes on (expire). So it has no such seal, nor can it get one, or any other. A process that
+// shortens it spoils frames, as it could by writing to them; others that touch them then get SIGBUS; here the size is
+// put right when it is seen.
 //
 // Thread-safety: none. Not async-signal-safe.
 #pragma once
@@ -38,8 +44,8 @@ class Segment final : private Hands {
   [[nodiscard]] std::uint64_t mapped_size() const { return std::uint64_t{hosted_.pages()} * sysv::page_bytes; }
   [[nodiscard]] Hosted& hosted() { return hosted_; }
 
-  // The last words of this host: all pages held for writing go home. Afterwards nothing is held here; REQUIRES: nobody here
-  // has it attached, or `expire` has been called.
+  // The last words of this host: all pages held for writing go home. Afterwards nothing is held here; REQUIRES: nobody
+  // here has it attached, or `expire` has been called.
   void say_last();
   // The end of everything: whoever touches it gets SIGBUS, in all processes.
   void expire();
@@ -55,12 +61,14 @@ class Segment final : private Hands {
   void map(const Toucher& toucher, Page page, Access access) override;
   void wake(const Toucher& toucher) override;
   void order(ProcessNumber process, Page page, Access access, bool acknowledge) override;
+  void keep_size();
 
   Setup setup_;
   Processes& processes_;
   Outlets outlets_;
   ipc::Fd memory_;
   Hosted hosted_;
+  bool expired_ = false;
 };
 
 }  // namespace dsm::dshm_agent

@@ -4,6 +4,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -20,30 +21,38 @@ constexpr int patience_ms = 60'000;
 
 int code_of(int status) { return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status); }
 
+bool is_readable(int fd) {
+  pollfd one{fd, POLLIN, 0};
+  return ::poll(&one, 1, patience_ms) == 1;
+}
+
 // Waits for the end of `pid`, and kills it if that does not come.
 int wait_for(pid_t& pid, const char* whose) {
   if (pid <= 0) return -1;
-  int status = 0;
-  const auto ended = [&] { return ::waitpid(pid, &status, WNOHANG) == pid; };
-  const bool well = launch::testing::wait_until(ended);
+  const ipc::Fd pidfd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  const bool well = is_readable(pidfd.get());
   if (!well) {
     ADD_FAILURE() << whose << " has not ended";
     ::kill(pid, SIGKILL);
-    ::waitpid(pid, &status, 0);
   }
+  int status = 0;
+  ::waitpid(pid, &status, 0);
   pid = 0;
   return well ? code_of(status) : -1;
+}
+
+// kill(2) returns before they have: the other threads go on until one has taken the signal.
+void stop_all_threads(pid_t pid) {
+  int status = 0;
+  ::kill(pid, SIGSTOP);
+  EXPECT_EQ(::waitpid(pid, &status, WUNTRACED), pid);
+  EXPECT_TRUE(WIFSTOPPED(status));
 }
 
 void kill_if_left(pid_t pid) {
   if (pid <= 0) return;
   ::kill(pid, SIGKILL);
   ::waitpid(pid, nullptr, 0);
-}
-
-bool is_readable(int fd) {
-  pollfd one{fd, POLLIN, 0};
-  return ::poll(&one, 1, patience_ms) == 1;
 }
 
 }  // namespace
@@ -66,6 +75,8 @@ AgentProgram::AgentProgram(const std::string& server, const std::string& key_fil
 }
 
 AgentProgram::~AgentProgram() { kill_if_left(pid_); }
+
+void AgentProgram::stop() const { stop_all_threads(pid_); }
 
 int AgentProgram::wait() { return wait_for(pid_, "the agent"); }
 
@@ -92,6 +103,8 @@ Child::Child(const std::function<void(Child&)>& body) {
 }
 
 Child::~Child() { kill_if_left(pid_); }
+
+void Child::stop() const { stop_all_threads(pid_); }
 
 int Child::wait() { return wait_for(pid_, "a client"); }
 

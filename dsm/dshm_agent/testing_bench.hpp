@@ -1,4 +1,5 @@
-// dsm/dshm_agent/testing_bench.hpp - agents of a test's own, and processes that are their clients. Used by the agent's tests.
+// dsm/dshm_agent/testing_bench.hpp - agents of a test's own, and processes that are their clients. Used by the agent's
+// tests.
 //
 // What a failed test leaves is killed in the end.
 #pragma once
@@ -28,6 +29,7 @@ class AgentProgram {
   [[nodiscard]] const std::string& server() const { return server_; }  // as it was named
   [[nodiscard]] pid_t pid() const { return pid_; }
   void kill(int signo) const { ::kill(pid_, signo); }
+  void stop() const;         // SIGSTOP; returns when all its threads have stopped
   [[nodiscard]] int wait();  // its exit code; 128 + n: signal n; -1, and the test fails, if it does not end
 
  private:
@@ -44,6 +46,7 @@ class Child {
 
   [[nodiscard]] pid_t pid() const { return pid_; }
   void kill(int signo) const { ::kill(pid_, signo); }
+  void stop() const;         // as AgentProgram's
   [[nodiscard]] int wait();  // as AgentProgram's
 
   // In step: the child says what it has to say, the test waits for it, and lets it go on.

@@ -40,9 +40,16 @@ void require_no_error(const sysv::Answer& answer, const char* what) {
   if (answer.error != 0) throw std::system_error(answer.error, std::generic_category(), what);
 }
 
-ipc::Fd open_userfaultfd() {
+// The agent says what it needs of it, unless that has been said here.
+ipc::Fd open_userfaultfd(std::uint64_t events) {
   ipc::Fd fd(static_cast<int>(::syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK)));
   if (!fd) ipc::throw_errno("userfaultfd");
+  constexpr std::uint64_t wp_shmem = 1U << 12U, wp_unpopulated = 1U << 13U;  // newer than some headers
+  uffdio_api api{};
+  api.api = UFFD_API;
+  api.features = events | UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+                 UFFD_FEATURE_THREAD_ID | wp_shmem | wp_unpopulated;
+  if (events != 0) ipc::check(::ioctl(fd.get(), UFFDIO_API, &api), "UFFDIO_API");
   return fd;
 }
 
@@ -124,12 +131,12 @@ Came Caller::ask(Question question, int descriptor) {
 
 // ---- a process ------------------------------------------------------------------------------------------------------
 
-Client::Client(const std::string& server, Pager pager, int service)
+Client::Client(const std::string& server, Pager pager, int service, std::uint64_t events)
     : pager_(pager),
       server_(server),
       service_(service >= 0 ? ipc::Fd(service)
                             : ipc::connect_abstract(agent_name(::geteuid(), server), SOCK_SEQPACKET)) {
-  if (pager == Pager::uffd) userfault_ = open_userfaultfd();
+  if (pager == Pager::uffd) userfault_ = open_userfaultfd(events);
   Question hello;
   hello.call = Call::local_hello;
   hello.flags = hello_service | (userfault_ ? hello_uffd : 0);
@@ -215,22 +222,31 @@ std::int32_t Client::get(std::int32_t key, std::uint64_t size, std::int32_t flag
   return static_cast<std::int32_t>(came.answer.value);
 }
 
-volatile std::uint64_t* Client::attach(std::int32_t id) {
+Came Client::ask_attach(std::int32_t id) {
   Question question;
   question.call = Call::attach;
   question.id = id;
-  const Came came = caller_->ask(question);
+  Came came = caller_->ask(question);
   require_no_error(came.answer, "shmat");
+  return came;
+}
+
+void Client::say_mapped(std::int32_t id, const void* address, std::size_t size) {
+  Question mapped;
+  mapped.call = Call::local_mapped;
+  mapped.id = id;
+  mapped.address = reinterpret_cast<std::uintptr_t>(address);
+  mapped.size = size;
+  require_no_error(caller_->ask(mapped).answer, "local_mapped");
+}
+
+volatile std::uint64_t* Client::attach(std::int32_t id) {
+  const Came came = ask_attach(id);
   const std::size_t size = (static_cast<std::size_t>(came.answer.value) + 4095) / 4096 * 4096;
   void* const at = ::mmap(nullptr, size, protection(), MAP_SHARED | MAP_NORESERVE, came.descriptor.get(), 0);
   if (at == MAP_FAILED) ipc::throw_errno("mmap of the segment");
   mapped_.push_back({id, static_cast<char*>(at), size});
-  Question mapped;
-  mapped.call = Call::local_mapped;
-  mapped.id = id;
-  mapped.address = reinterpret_cast<std::uintptr_t>(at);
-  mapped.size = size;
-  require_no_error(caller_->ask(mapped).answer, "local_mapped");
+  say_mapped(id, at, size);
   return static_cast<volatile std::uint64_t*>(at);
 }
 
@@ -289,6 +305,14 @@ Client::Forked Client::fork_child() {
   require_no_error(caller_->ask(question, theirs.get()).answer, "local_fork");
   const pid_t pid = ipc::check(::fork(), "fork");
   return {pid, pid == 0 ? own.release() : -1};
+}
+
+void Client::await_end_of_service() const {
+  pollfd ready{service_.get(), POLLIN, 0};
+  char byte = 0;
+  if (::poll(&ready, 1, patience_ms) != 1 || ::recv(service_.get(), &byte, 1, 0) > 0) {
+    throw std::runtime_error("the service connection has not ended");
+  }
 }
 
 void Client::adopt(const Client& parent) {

@@ -1,5 +1,5 @@
-// dsm/dshm_agent/testing_client.hpp - a process that speaks to its agent by itself, without libdshm. Used by the agent's
-// tests only; each client is a process of its own (testing_bench.hpp).
+// dsm/dshm_agent/testing_client.hpp - a process that speaks to its agent by itself, without libdshm. Used by the
+// agent's tests only; each client is a process of its own (testing_bench.hpp).
 //
 // It fails by throwing. One thread of the test's, and, without a userfaultfd, one that obeys orders.
 #pragma once
@@ -43,8 +43,8 @@ class Caller {
 
 class Client {
  public:
-  // `service`: -1, or where a child of fork finds its own.
-  Client(const std::string& server, Pager pager, int service = -1);
+  // `service`: -1, or where a child of fork finds its own. `events`: what the userfaultfd is to tell beside faults.
+  Client(const std::string& server, Pager pager, int service = -1, std::uint64_t events = 0);
   Client(const Client&) = delete;
 
   [[nodiscard]] Caller& caller() { return *caller_; }
@@ -52,12 +52,16 @@ class Client {
   // shmget, shmat; throws std::system_error with the errno that came.
   [[nodiscard]] std::int32_t get(std::int32_t key, std::uint64_t size, std::int32_t flags);
   [[nodiscard]] volatile std::uint64_t* attach(std::int32_t id);
+  // The two halves of it: the memfd comes; where it is mapped is said.
+  [[nodiscard]] Came ask_attach(std::int32_t id);
+  void say_mapped(std::int32_t id, const void* address, std::size_t size);
   void detach(const volatile std::uint64_t* address);
   void unmap(const volatile std::uint64_t* address, std::size_t first_page, std::size_t pages);
   [[nodiscard]] sysv::SegmentStat stat(std::int32_t id);
   [[nodiscard]] std::uint64_t attaches(std::int32_t id) { return stat(id).nattch; }
   void remove(std::int32_t id);
-  // fork(2); in the child the attaches are closed until it has made a Client of its own, with what is returned as service.
+  // fork(2); in the child the attaches are closed until it has made a Client of its own, with what is returned as
+  // service.
   struct Forked {
     pid_t pid = 0;
     int service = -1;
@@ -66,6 +70,9 @@ class Client {
   void adopt(const Client& parent);  // in the child: the parent's attaches
   [[nodiscard]] bool over() const { return over_; }
   void close_service() { service_.reset(); }
+  [[nodiscard]] int userfault() const { return userfault_.get(); }
+  // Returns when the agent has closed the service connection; throws if it does not. REQUIRES: it has a userfaultfd.
+  void await_end_of_service() const;
 
  private:
   struct Mapped {

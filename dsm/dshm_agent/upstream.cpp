@@ -141,8 +141,8 @@ Upstream::Heard Upstream::receive(sysv::Frame& out) {
   return Heard::frame;
 }
 
-// A socket that is closed while something is unread resets the connection, and what dsmd has not read yet is lost: so first
-// its end, then ours.
+// A socket that is closed while something is unread resets the connection, and what dsmd has not read yet is lost: so
+// first its end, then ours.
 void Upstream::close(std::int64_t patience_ns) {
   bool said = false;
   std::int64_t until_ns = boot_ns() + patience_ns;

@@ -15,8 +15,8 @@ namespace dsm::dshm_agent {
 
 class Upstream {
  public:
-  // Connects, and says hello. `server`: "host:port", "[::1]:port". Throws std::runtime_error: one line that says what is
-  // wrong, and what to do.
+  // Connects, and says hello. `server`: "host:port", "[::1]:port". Throws std::runtime_error: one line that says what
+  // is wrong, and what to do.
   Upstream(const std::string& server, const net::JobKey& key);
 
   [[nodiscard]] sysv::HostNumber host() const { return host_; }          // what dsmd calls this host
@@ -46,8 +46,8 @@ class Upstream {
   std::int64_t greeted_ns_ = 0;
 };
 
-// What tells this host from all others, also from others of this machine: the kernel, and the namespaces in which pids, and
-// System V objects, and addresses mean what they mean here.
+// What tells this host from all others, also from others of this machine: the kernel, and the namespaces in which pids,
+// and System V objects, and addresses mean what they mean here.
 [[nodiscard]] std::string host_name_for_dsmd();
 
 }  // namespace dsm::dshm_agent

@@ -3,11 +3,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
+#include <array>
+#include <string>
+#include <string_view>
+#include <system_error>
 
 #include "dsm/sysv/wire.hpp"
 #include "ipc/error.hpp"
@@ -25,16 +27,23 @@ uffdio_range page_at(std::uint64_t address) { return {address, sysv::page_bytes}
 // Not there any more: unmapped, remapped, or the whole process.
 bool is_gone(int error) { return error == ESRCH || error == ENOENT; }
 
-[[noreturn]] void end_for(const char* call) {
-  std::fprintf(stderr, "dshm_agent: %s: %s; the agent ends, for it can keep its processes from nothing any more\n",
-               call, std::strerror(errno));
-  std::abort();
+// EAGAIN comes only while events of the process's own asking are not read: trouble, unless it passes at once. EFAULT
+// and EINVAL of UFFDIO_CONTINUE come again if another process shortens the memfd meanwhile.
+constexpr int tries_max = 16;
+
+// A descriptor of anything else may make us wait: each ioctl(2) on a FUSE file is its owner's to answer.
+bool is_userfaultfd(int fd) {
+  std::array<char, 64> name{};
+  const std::string link = "/proc/self/fd/" + std::to_string(fd);
+  const ssize_t size = ::readlink(link.c_str(), name.data(), name.size());
+  return size > 0 && std::string_view(name.data(), static_cast<std::size_t>(size)) == "anon_inode:[userfaultfd]";
 }
 
 }  // namespace
 
 // The process may have said UFFDIO_API already; then it is EINVAL here, and watch() finds out what it has asked for.
 Userfault::Userfault(ipc::Fd fd) : fd_(std::move(fd)) {
+  if (!is_userfaultfd(fd_.get())) throw std::system_error(EBADF, std::generic_category(), "no userfaultfd");
   const int flags = ipc::check(::fcntl(fd_.get(), F_GETFL), "fcntl F_GETFL of a userfaultfd");
   ipc::check(::fcntl(fd_.get(), F_SETFL, flags | O_NONBLOCK), "fcntl F_SETFL of a userfaultfd");
   uffdio_api api{};
@@ -42,6 +51,10 @@ Userfault::Userfault(ipc::Fd fd) : fd_(std::move(fd)) {
   api.features = UFFD_FEATURE_MISSING_SHMEM | UFFD_FEATURE_MINOR_SHMEM | UFFD_FEATURE_PAGEFAULT_FLAG_WP |
                  UFFD_FEATURE_THREAD_ID | feature_wp_shmem | feature_wp_unpopulated;
   if (::ioctl(fd_.get(), UFFDIO_API, &api) != 0 && errno != EINVAL) ipc::throw_errno("UFFDIO_API");
+}
+
+void Userfault::note(int error) {
+  if (trouble_ == 0) trouble_ = error;
 }
 
 int Userfault::watch(std::uint64_t address, std::uint64_t length) {
@@ -53,62 +66,68 @@ int Userfault::watch(std::uint64_t address, std::uint64_t length) {
   return (request.ioctls & needed) == needed ? 0 : EOPNOTSUPP;
 }
 
+// The flags are the description's, which the process has, too: it may have made it a blocking one since the last look.
+// What is asked for with the call itself nobody can take away.
 std::size_t Userfault::read(std::span<uffd_msg> out) {
-  const ssize_t got = ::read(fd_.get(), out.data(), out.size_bytes());
-  return got <= 0 ? 0 : static_cast<std::size_t>(got) / sizeof(uffd_msg);  // EAGAIN: somebody has been woken meanwhile
+  iovec part{out.data(), out.size_bytes()};
+  ssize_t got = ::preadv2(fd_.get(), &part, 1, -1, RWF_NOWAIT);
+  if (got < 0 && errno == EOPNOTSUPP) got = ::read(fd_.get(), out.data(), out.size_bytes());  // before Linux 6.10
+  if (got <= 0) return 0;  // EAGAIN: somebody has been woken meanwhile
+  std::size_t faults = 0;
+  for (const uffd_msg& one : out.first(static_cast<std::size_t>(got) / sizeof(uffd_msg))) {
+    if (one.event == UFFD_EVENT_PAGEFAULT) {
+      out[faults++] = one;
+    } else {
+      if (one.event == UFFD_EVENT_FORK) ipc::Fd(static_cast<int>(one.arg.fork.ufd)).reset();
+      note(EPROTO);
+    }
+  }
+  return faults;
 }
 
 void Userfault::map(std::uint64_t address, core::Access access, int memory, std::uint64_t offset) {
-  for (bool reserved = false;;) {
+  for (int tries = 0; tries < tries_max; ++tries) {
     uffdio_continue request{};
     request.range = page_at(address);
     request.mode = UFFDIO_CONTINUE_MODE_DONTWAKE | (access == core::Access::read ? continue_wp : 0);
     if (::ioctl(fd_.get(), UFFDIO_CONTINUE, &request) == 0 || is_gone(errno)) return;
     if (errno == EEXIST) {
-      if (access == core::Access::write && lift(address) != 0) end_for("UFFDIO_WRITEPROTECT");
+      if (access == core::Access::write) change_protection(address, UFFDIO_WRITEPROTECT_MODE_DONTWAKE);
       return;
     }
-    if (errno == EFAULT && !reserved) {  // no frame: all zero, and never written
-      if (::fallocate(memory, 0, static_cast<off_t>(offset), sysv::page_bytes) != 0) end_for("fallocate");
-      reserved = true;
-    } else if (errno != EAGAIN) {
-      end_for("UFFDIO_CONTINUE");
-    }
+    if (errno == EAGAIN) continue;
+    if (errno != EFAULT && errno != EINVAL) return note(errno);
+    // No frame: all zero, and never written.
+    if (::fallocate(memory, 0, static_cast<off_t>(offset), sysv::page_bytes) != 0) return note(errno);
   }
+  note(EFAULT);
 }
 
-int Userfault::lift(std::uint64_t address) {
-  uffdio_writeprotect request{};
-  request.range = page_at(address);
-  request.mode = UFFDIO_WRITEPROTECT_MODE_DONTWAKE;
-  while (::ioctl(fd_.get(), UFFDIO_WRITEPROTECT, &request) != 0) {
-    if (errno != EAGAIN) return is_gone(errno) ? 0 : errno;
+void Userfault::change_protection(std::uint64_t address, std::uint64_t mode) {
+  for (int tries = 0; tries < tries_max; ++tries) {
+    uffdio_writeprotect request{};
+    request.range = page_at(address);
+    request.mode = mode;
+    if (::ioctl(fd_.get(), UFFDIO_WRITEPROTECT, &request) == 0 || is_gone(errno)) return;
+    if (errno != EAGAIN) return note(errno);
   }
-  return 0;
+  note(EAGAIN);
 }
 
-void Userfault::write_protect(std::uint64_t address) {
-  uffdio_writeprotect request{};
-  request.range = page_at(address);
-  request.mode = UFFDIO_WRITEPROTECT_MODE_WP;
-  while (::ioctl(fd_.get(), UFFDIO_WRITEPROTECT, &request) != 0) {
-    if (is_gone(errno)) return;
-    if (errno != EAGAIN) end_for("UFFDIO_WRITEPROTECT");
-  }
-}
+void Userfault::write_protect(std::uint64_t address) { change_protection(address, UFFDIO_WRITEPROTECT_MODE_WP); }
 
 void Userfault::wake(std::uint64_t address) {
   uffdio_range range = page_at(address);
-  if (::ioctl(fd_.get(), UFFDIO_WAKE, &range) != 0 && !is_gone(errno)) end_for("UFFDIO_WAKE");
+  if (::ioctl(fd_.get(), UFFDIO_WAKE, &range) != 0 && !is_gone(errno)) note(errno);
 }
 
 void Userfault::wake(std::uint64_t address, std::uint64_t size) {
   uffdio_range range{address, size};
-  if (::ioctl(fd_.get(), UFFDIO_WAKE, &range) != 0 && !is_gone(errno) && errno != EINVAL) end_for("UFFDIO_WAKE");
+  if (::ioctl(fd_.get(), UFFDIO_WAKE, &range) != 0 && !is_gone(errno) && errno != EINVAL) note(errno);
 }
 
-// Asks for something that does no harm: a page that is here may always be mapped for reading, and one that is not here has
-// no frame that could be mapped.
+// Asks for something that does no harm: a page that is here may always be mapped for reading, and one that is not here
+// has no frame that could be mapped.
 bool Userfault::alive(std::uint64_t address) const {
   uffdio_continue request{};
   request.range = page_at(address);
