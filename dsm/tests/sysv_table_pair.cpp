@@ -195,8 +195,9 @@ std::string race(bool a) {
   if (id >= 0) __atomic_fetch_add(made, 1, __ATOMIC_SEQ_CST);
   turns.meet();
   const int all = *made;
-  turns.meet();
-  return Line() << text("%d of two", all) << (::semget(key_number(race_key), 1, 0) >= 0 ? ", there" : ", not there");
+  const bool there = ::semget(key_number(race_key), 1, 0) >= 0;
+  turns.meet();  // then who comes to its end first may remove it
+  return Line() << text("%d of two", all) << (there ? ", there" : ", not there");
 }
 
 }  // namespace
