@@ -70,8 +70,9 @@ Process* Agent::process_of(pid_t pid) {
   return nullptr;
 }
 
-// Those whose end the kernel knows, in the order in which they have ended: epoll's list of what is ready is a queue. So who
-// has waited for a child, and ended then, is not taken for the first of the two (shm_lpid, sempid and undo would tell).
+// Those whose end the kernel knows, in the order in which they have ended: epoll's list of what is ready is a queue. So
+// who has waited for a child, and ended then, is not taken for the first of the two (shm_lpid, sempid and undo would
+// tell).
 void Agent::end_exited() {
   std::array<epoll_event, 64> ended{};
   int count = 0;
