@@ -29,6 +29,9 @@ std::string folder_of(std::string_view path) {
   return slash == std::string_view::npos ? "." : std::string(path.substr(0, slash));
 }
 
+// Whether this program has rights that who runs it has not: then he chooses nothing that it uses.
+bool secure() { return ::getauxval(AT_SECURE) != 0; }
+
 bool can_run(const std::string& path) { return ::access(path.c_str(), X_OK) == 0; }
 
 // Here is any address of this library: its own file, or the program's, where it is linked in. Only by an absolute path: the
@@ -116,6 +119,17 @@ int become_parent(void* argument) {
   return 0;
 }
 
+// All but what would put this library in front of the agent's calls. Of a program with more rights nothing at all: it may
+// have become its owner altogether, and then the agent itself sees no reason for distrust.
+std::vector<char*> agent_environment() {
+  std::vector<char*> environment;
+  for (char** entry = environ; !secure() && entry != nullptr && *entry != nullptr; ++entry) {
+    if (!std::string_view(*entry).starts_with("LD_PRELOAD=")) environment.push_back(*entry);
+  }
+  environment.push_back(nullptr);
+  return environment;
+}
+
 // Up to the end of the first line.
 std::string read_line(int fd) {
   timespec now{};
@@ -160,11 +174,17 @@ std::string find_agent() {
   if (const char* named = ::secure_getenv("DSHM_AGENT"); named != nullptr && *named != '\0') return named;
   const std::string folder = program_folder();
   const std::string beside = folder.empty() ? "" : folder + "/dshm_agent";
-  // With rights that who runs the program has not: no place that he may have chosen.
-  if (::getauxval(AT_SECURE) != 0)
-    return folder.empty() ? "" : first_that_runs({beside, folder + "/../bin/dshm_agent"});
+  if (secure()) return folder.empty() ? "" : first_that_runs({beside, folder + "/../bin/dshm_agent"});
   const std::string found = first_that_runs({beside_library(), beside});
   return found.empty() ? in_path() : found;
+}
+
+std::string without_agent() {
+  if (!secure()) {
+    return "there is no dshm_agent in ../bin beside libdshm, beside the program or in PATH; set DSHM_AGENT to its path";
+  }
+  return "there is no dshm_agent beside the program or in ../bin; a set-user-id program looks nowhere else (not at "
+         "DSHM_AGENT, not in PATH): put it there";
 }
 
 std::string start_agent(const std::string& path, const std::string& server) {
@@ -174,11 +194,7 @@ std::string start_agent(const std::string& path, const std::string& server) {
   const int null = static_cast<int>(::syscall(SYS_openat, AT_FDCWD, "/dev/null", O_RDWR | O_CLOEXEC, 0));
   const std::string number = std::to_string(ready_fd);
   std::vector<const char*> arguments{path.c_str(), "--server", server.c_str(), "--ready-fd", number.c_str(), nullptr};
-  std::vector<char*> environment;
-  for (char** entry = environ; entry != nullptr && *entry != nullptr; ++entry) {
-    if (!std::string_view(*entry).starts_with("LD_PRELOAD=")) environment.push_back(*entry);
-  }
-  environment.push_back(nullptr);
+  std::vector<char*> environment = agent_environment();
   Launch launch{path.c_str(), const_cast<char* const*>(arguments.data()), environment.data(), ends[1], null, nullptr};
   const int error = launch_agent(launch);
   kernel::close(ends[1]);

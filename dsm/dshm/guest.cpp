@@ -26,6 +26,8 @@ constexpr Act acts[] = {
     {"transfers", transfers},
     {"filters", filters},
     {"stays_put", stays_put},
+    {"has_no_key", has_no_key},
+    {"has_no_key_as_owner", has_no_key_as_owner},
 };
 
 // What spawns() executes: nothing is attached by inheritance, and all can be done anew.

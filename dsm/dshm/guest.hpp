@@ -105,6 +105,8 @@ void contend(int id, int side, int rounds);
 // guest_host.cpp
 void filters();
 void stays_put();
+void has_no_key();
+void has_no_key_as_owner();
 void waits_for_the_end(int argc, char** argv);
 
 }  // namespace dsm::dshm::guest

@@ -51,6 +51,16 @@ void stays_put() {
   MUST(other_file >= 0);
 }
 
+void has_no_key() { FAILS(EIDRM, ::shmget(IPC_PRIVATE, page, 0600)); }
+
+// As a set-user-id program that nobody can tell from one that its owner has started, but by how it began.
+void has_no_key_as_owner() {
+  MUST(::getuid() != ::geteuid());
+  MUST(::setresgid(::getegid(), ::getegid(), ::getegid()) == 0);
+  MUST(::setresuid(::geteuid(), ::geteuid(), ::geteuid()) == 0);
+  has_no_key();
+}
+
 // Says "ready" when two pages of its segment are here and two are not, then waits for a line, and touches one: what comes
 // then is what the test is about. With "calls": it does not touch, but asks.
 void waits_for_the_end(int argc, char** argv) {

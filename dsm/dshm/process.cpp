@@ -49,7 +49,7 @@ int reach_agent(std::string& why) {
   }
   const std::string agent = find_agent();
   if (agent.empty()) {
-    why = "there is no dshm_agent in ../bin beside libdshm, beside the program or in PATH; set DSHM_AGENT to its path";
+    why = without_agent();
     return -1;
   }
   const kernel::Quiet all(kernel::Quiet::Kind::all);

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <pwd.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -13,75 +14,23 @@
 #include <fstream>
 #include <regex>
 
-#include "dsm/tests/daemon_bench.hpp"
+#include "dsm/dshm/run_host.hpp"
 #include "dsm/tests/job_bench.hpp"
 
 namespace dsm::dshm {
 namespace {
 
 namespace fs = std::filesystem;
-using daemon::testing::Dsmd;
 using daemon::testing::Ended;
 using daemon::testing::Program;
 using daemon::testing::program_path;
-using launch::testing::command_line;
+using dshm::testing::Host;
+using dshm::testing::Words;
 using launch::testing::content;
 using launch::testing::runs;
 using launch::testing::text;
 using launch::testing::wait_until;
 using ::testing::HasSubstr;
-
-using Words = std::vector<std::string>;
-
-class Host {
- public:
-  explicit Host(std::string pager) : pager_(std::move(pager)) {}
-
-  [[nodiscard]] Words environment(const Words& more = {}) const {
-    Words all = more;  // first, so that it counts
-    all.push_back("DSM_KEY_FILE=" + dsmd.key_file());
-    if (!pager_.empty()) all.push_back("DSHM_PAGER=" + pager_);
-    return all;
-  }
-  [[nodiscard]] Words under(const Words& program) const {
-    Words all{program_path("dshmrun"), "-s", dsmd.at()};
-    all.insert(all.end(), program.begin(), program.end());
-    return all;
-  }
-  [[nodiscard]] Ended run(const Words& program, const Words& environment_too = {}) const {
-    return Program(under(program), environment(environment_too)).wait();
-  }
-  [[nodiscard]] Ended shell(const std::string& script) const { return run({"/bin/sh", "-c", script}); }
-
-  // Processes that are here because of this host's programs, by the key file in their environment.
-  [[nodiscard]] std::vector<pid_t> left() const { return left(dsmd.key_file()); }
-  [[nodiscard]] static std::vector<pid_t> left(const std::string& key) {
-    std::vector<pid_t> all;
-    for (const auto& entry : fs::directory_iterator("/proc")) {
-      const std::string name = entry.path().filename();
-      if (name.find_first_not_of("0123456789") != std::string::npos) continue;
-      const std::string block = std::string(1, '\0') + content(entry.path() / "environ");
-      const std::string mark = std::string(1, '\0') + "DSM_KEY_FILE=" + key + std::string(1, '\0');
-      if (block.find(mark) != std::string::npos) all.push_back(static_cast<pid_t>(std::stol(name)));
-    }
-    return all;
-  }
-  [[nodiscard]] pid_t agent() const {
-    for (const pid_t pid : left()) {
-      if (command_line(pid).find("dshm_agent") != std::string::npos) return pid;
-    }
-    return 0;
-  }
-  // The last program takes the agent with it.
-  void expect_empty() const {
-    EXPECT_TRUE(wait_until([this] { return left().empty(); })) << left().size() << " processes are left";
-  }
-
-  Dsmd dsmd;
-
- private:
-  const std::string pager_;
-};
 
 Words act(const std::string& name) { return {program_path("dshm_guest"), name}; }
 
@@ -287,6 +236,61 @@ TEST(DshmUnprivileged, NobodyNeedsNoPrivilege) {
     expect_well(Program(line, host.environment({"DSM_KEY_FILE=" + folder + "/key"})).wait());
   }
   EXPECT_TRUE(wait_until([&] { return Host::left(folder + "/key").empty(); }));
+}
+
+// ---- set-user-id programs take nothing from who starts them ----
+
+class SetUserId : public ::testing::Test {
+ protected:
+  static constexpr uid_t owner = 65534, stranger = 65533;
+
+  void SetUp() override {
+    if (::geteuid() != 0) GTEST_SKIP() << "needs root, to give programs away";
+    fs::permissions(host.dsmd.folder(), fs::perms::others_exec, fs::perm_options::add);
+    fs::create_directory(folder);
+    fs::copy_file(host.dsmd.key_file(), key);
+    ASSERT_EQ(::chown(key.c_str(), owner, owner), 0);
+  }
+  std::string owned(const std::string& name) const {
+    const std::string path = folder + "/" + name;
+    fs::copy_file(program_path(name), path);
+    EXPECT_EQ(::chown(path.c_str(), owner, owner) | ::chmod(path.c_str(), 06755), 0);
+    return path;
+  }
+  // By a stranger, in whose environment there is all that a program needs.
+  [[nodiscard]] Ended run(const Words& program) const {
+    Words line{"setpriv", "--reuid=65533", "--regid=65533", "--clear-groups"};
+    line.insert(line.end(), program.begin(), program.end());
+    const std::string agent = program_path("dshm_agent");
+    return Program(line, {"DSM_KEY_FILE=" + key, "DSHM_AGENT=" + agent,
+                          "PATH=" + fs::path(agent).parent_path().string() + ":/usr/bin:/bin",
+                          "DSHM_SERVER=" + host.dsmd.at()})
+        .wait();
+  }
+
+  const Host host{""};
+  const std::string folder = host.dsmd.folder() + "/owned", key = folder + "/key";
+};
+
+TEST_F(SetUserId, ProgramsTakeNoKeyFileFromTheEnvironment) {
+  const std::string no_key = "key file " + std::string(::getpwuid(owner)->pw_dir) + "/.config/dsm/key: it is not there";
+  const std::string agent = owned("dshm_agent"), guest = owned("dshm_guest_linked");
+  const Ended alone = run({agent, "--server", host.dsmd.at(), "--ready-fd", "1"});
+  EXPECT_THAT(alone.out, HasSubstr(no_key)) << text(alone);
+  for (const char* name : {"has_no_key", "has_no_key_as_owner"}) {
+    const Ended end = run({guest, name});
+    EXPECT_EQ(end.out, "well\n") << text(end);
+    EXPECT_THAT(end.err, ::testing::MatchesRegex("dshm: " + no_key + "[^\n]*\n"));
+  }
+}
+
+TEST_F(SetUserId, ProgramsWithoutAnAgentSayWhereItShouldBe) {
+  const Ended end = run({owned("dshm_guest_linked"), "has_no_key"});
+  EXPECT_EQ(end.out, "well\n") << text(end);
+  EXPECT_EQ(
+      end.err,
+      "dshm: there is no dshm_agent beside the program or in ../bin; a set-user-id program looks nowhere else (not "
+      "at DSHM_AGENT, not in PATH): put it there\n");
 }
 
 // ---- the end ----

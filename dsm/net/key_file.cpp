@@ -29,8 +29,9 @@ constexpr std::size_t digits = 2 * key_size;
   refuse(path, what + ": " + std::generic_category().message(errno));
 }
 
+// A program with rights that who runs it has not (set-user-id) takes no name of a file from him: secure_getenv(3).
 std::string home_folder() {
-  const char* const home = std::getenv("HOME");
+  const char* const home = ::secure_getenv("HOME");
   if (home != nullptr && *home != '\0') return home;
   const passwd* const entry = ::getpwuid(::geteuid());
   return entry != nullptr ? entry->pw_dir : "/";
@@ -111,7 +112,7 @@ void make_file(const std::string& path) {
 }  // namespace
 
 std::string usual_key_file() {
-  const char* const named = std::getenv(key_file_variable);
+  const char* const named = ::secure_getenv(key_file_variable);
   return named != nullptr && *named != '\0' ? named : home_folder() + "/.config/dsm/key";
 }
 
