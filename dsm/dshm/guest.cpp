@@ -23,6 +23,7 @@ constexpr Act acts[] = {
     {"users", users},
     {"closes", closes},
     {"handlers", handlers},
+    {"masks", masks},
     {"transfers", transfers},
     {"filters", filters},
     {"stays_put", stays_put},

@@ -99,6 +99,8 @@ void spawns();
 void users();
 void closes();
 void handlers();
+// guest_masks.cpp
+void masks();
 // guest_transfer.cpp
 void transfers();
 void contend(int id, int side, int rounds);

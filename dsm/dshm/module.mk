@@ -1,6 +1,6 @@
 # libdshm: System V IPC at dsmd, for programs that know nothing of it; and dshmrun, which puts it in front of them.
 dshm_sources := keys attaches descriptors message userfault agent_start connections process service faults guarded \
-  routes objects segment_map fork shm sem memory files transfer loading
+  routes objects segment_map fork shm sem memory files transfer masks loading
 $(eval $(call library,dshm,$(patsubst %,dsm/dshm/%.cpp,$(dshm_sources))))
 $(eval $(call library,dshmrun,dsm/dshm/command_line.cpp))
 $(eval $(call program,dshmrun,dsm/dshm/run_main.cpp,dshmrun))
@@ -10,7 +10,7 @@ $(eval $(call program,dshmctl,dsm/dshm/dshmctl.cpp,dshm dshm_local sysv pager,-l
 $(eval $(call test,dshm_test,$(patsubst %,dsm/dshm/%_test.cpp,keys attaches command_line) dsm/dshm/keys.cpp dsm/dshm/attaches.cpp,dshmrun))
 
 # Under dshmrun: a program that knows nothing of it, and programs that are on every machine.
-guest := $(patsubst %,dsm/dshm/%.cpp,guest guest_segments guest_sets guest_forks guest_transfer guest_host)
+guest := $(patsubst %,dsm/dshm/%.cpp,guest guest_segments guest_sets guest_forks guest_masks guest_transfer guest_host)
 $(eval $(call program,dshm_guest,$(guest),))
 # And the same program, linked with the library.
 $(eval $(call program,dshm_guest_linked,$(guest),))

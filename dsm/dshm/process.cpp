@@ -29,6 +29,7 @@ constinit Process only;
     reinterpret_cast<void*>(&::readv),
     reinterpret_cast<void*>(&::dlopen),
     reinterpret_cast<void*>(&::sigaction),
+    reinterpret_cast<void*>(&::sigsuspend),
 };
 
 constexpr const char* usual_server = "localhost:8080";

@@ -63,7 +63,7 @@ INSTANTIATE_TEST_SUITE_P(
     Each, Acts,
     ::testing::Combine(::testing::Values("uffd", "sigsegv"),
                        ::testing::Values("segments", "mappings", "read_only", "sets", "interrupted", "undone", "spawns",
-                                         "closes", "handlers", "transfers", "stays_put")),
+                                         "closes", "handlers", "masks", "transfers", "stays_put")),
     [](const auto& which) { return std::string(std::get<0>(which.param)) + "_" + std::get<1>(which.param); });
 
 TEST_P(Acts, GoWell) {
@@ -83,6 +83,13 @@ TEST_P(Dshm, GoesWellInAProgramThatIsLinkedWithIt) {
   Words environment = host.environment({"DSHM_SERVER=" + host.dsmd.at()});
   for (const std::string name : {"forks", "closes", "transfers"})
     expect_well(Program({program_path("dshm_guest_linked"), name}, environment).wait());
+  host.expect_empty();
+}
+
+TEST_P(Dshm, WhoIsStartedWithAllSignalsBlockedMayTouch) {
+  Words line{"env", "--block-signal"};
+  for (const std::string& word : host.under(act("segments"))) line.push_back(word);
+  expect_well(Program(line, host.environment()).wait());
   host.expect_empty();
 }
 
@@ -109,7 +116,7 @@ TEST_P(Dshm, ManyAtOnceStartOneAgent) {
 }
 
 TEST(Dshm, TheActsAreTrueOfTheKernel) {
-  for (const char* name : {"segments", "mappings", "read_only", "sets", "undone", "handlers", "transfers"})
+  for (const char* name : {"segments", "mappings", "read_only", "sets", "undone", "handlers", "masks", "transfers"})
     expect_well(Program(act(name), {}).wait());
 }
 

@@ -7,7 +7,8 @@
 // line.
 //
 // Not seen: raw system calls, the obsolete sigset, sigvec and sigblock, and masks for the length of a wait (ppoll,
-// sigsuspend): a handler that interrupts such a wait with SIGSEGV blocked must not touch the region.
+// sigsuspend; libdshm sees those, dsm/dshm/masks.cpp): a handler that interrupts such a wait with SIGSEGV blocked must not
+// touch the region.
 //
 // async-signal-safe: yes, as POSIX asks of them; dlsym is not, hence the constructor.
 #include <dlfcn.h>
@@ -73,7 +74,7 @@ extern "C" {
 int sigaction(int signo, const struct sigaction* action, struct sigaction* old) noexcept {
   using namespace dsm::pager;
   if (signo == SIGSEGV && record(action, old)) return 0;
-  if (action == nullptr || !captured()) return next_sigaction(signo, action, old);
+  if (action == nullptr || !kept_open()) return next_sigaction(signo, action, old);
   struct sigaction open = *action;
   sigdelset(&open.sa_mask, SIGSEGV);
   return next_sigaction(signo, &open, old);

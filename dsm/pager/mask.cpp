@@ -30,10 +30,21 @@ bool equal(const sigset_t& a, const sigset_t& b) noexcept {
 
 bool blocked_beside(const sigset_t& now) noexcept { return mine.blocked && equal(mine.beside, now); }
 
+constinit std::atomic<bool> without_pager = false;
+
 }  // namespace
 
+void keep_open() noexcept {
+  without_pager = true;
+  sigset_t now;
+  next_sigmask(SIG_SETMASK, nullptr, &now);
+  if (sigismember(&now, SIGSEGV) == 1) (void)set_mask(SIG_SETMASK, &now, nullptr);
+}
+
+bool kept_open() noexcept { return captured() || without_pager.load(std::memory_order_relaxed); }
+
 int set_mask(int how, const sigset_t* mask, sigset_t* old) noexcept {
-  if (!captured()) return next_sigmask(how, mask, old);
+  if (!kept_open()) return next_sigmask(how, mask, old);
   sigset_t open;
   bool named = false;
   if (mask != nullptr) {
