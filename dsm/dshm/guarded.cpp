@@ -24,8 +24,9 @@ bool copy(void* to, const void* from, std::size_t size, bool in) noexcept {
   for (int i = 0; done < size && i < tries; ++i) {
     iovec near{inside + done, size - done};
     iovec far{outside + done, size - done};
+    // By the thread's number: that of the process has no memory once its main thread has called pthread_exit.
     const long got =
-        ::syscall(in ? SYS_process_vm_readv : SYS_process_vm_writev, ::getpid(), &near, 1UL, &far, 1UL, 0UL);
+        ::syscall(in ? SYS_process_vm_readv : SYS_process_vm_writev, ::gettid(), &near, 1UL, &far, 1UL, 0UL);
     if (got > 0) {
       done += static_cast<std::size_t>(got);
       continue;

@@ -22,6 +22,7 @@ constexpr Act acts[] = {
     {"spawns", spawns},
     {"users", users},
     {"closes", closes},
+    {"main_leaves", main_leaves},
     {"handlers", handlers},
     {"masks", masks},
     {"transfers", transfers},

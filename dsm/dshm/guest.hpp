@@ -98,6 +98,7 @@ void forks_among_threads();
 void spawns();
 void users();
 void closes();
+void main_leaves();
 void handlers();
 // guest_masks.cpp
 void masks();

@@ -183,6 +183,25 @@ void closes() {
   });
 }
 
+// The process ends with its last thread, though that is not the main thread; what is to be done at its end is done.
+void main_leaves() {
+  static const Segment& one = *new Segment(3);
+  static char* const where = one.attach();
+  static const pthread_t main = ::pthread_self();
+  MUST(std::atexit([] {
+         where[2 * page] = 1;
+         MUST(where[page] == 1 && one.attaches() == 1 && ::shmctl(one.id, IPC_RMID, nullptr) == 0);
+         ::dprintf(1, "well\n");
+       }) == 0);
+  std::thread([] {
+    MUST(::pthread_join(main, nullptr) == 0);
+    where[page] = 1;
+    const Segment other(1);
+    MUST(one.attaches() == 1 && other.attaches() == 0);
+  }).detach();
+  ::pthread_exit(nullptr);
+}
+
 // A handler of the program's own gets the faults that are its own, and no other; a thread may block SIGSEGV.
 void handlers() {
   const Segment one(8);

@@ -51,6 +51,10 @@ inline void set_mask(const Mask* now, Mask* before) noexcept {
 }
 inline void yield() noexcept { ::syscall(SYS_sched_yield); }
 
+constexpr Mask bit(int signo) { return Mask{1} << static_cast<unsigned>(signo - 1); }
+// Those that an instruction raises.
+inline constexpr Mask by_instruction = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGFPE) | bit(SIGTRAP);
+
 // Signals are blocked as long as it lives.
 class Quiet {
  public:
@@ -59,7 +63,7 @@ class Quiet {
   enum class Kind { calls, all };
   explicit Quiet(Kind kind) noexcept {
     Mask now = ~Mask{0};
-    if (kind == Kind::calls) now &= ~(bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) | bit(SIGFPE) | bit(SIGTRAP));
+    if (kind == Kind::calls) now &= ~by_instruction;
     set_mask(&now, &before_);
   }
   Quiet(const Quiet&) = delete;
@@ -68,7 +72,6 @@ class Quiet {
   [[nodiscard]] const Mask& before() const noexcept { return before_; }
 
  private:
-  static constexpr Mask bit(int signo) { return Mask{1} << static_cast<unsigned>(signo - 1); }
   Mask before_ = 0;
 };
 

@@ -63,7 +63,7 @@ INSTANTIATE_TEST_SUITE_P(
     Each, Acts,
     ::testing::Combine(::testing::Values("uffd", "sigsegv"),
                        ::testing::Values("segments", "mappings", "read_only", "sets", "interrupted", "undone", "spawns",
-                                         "closes", "handlers", "masks", "transfers", "stays_put")),
+                                         "closes", "main_leaves", "handlers", "masks", "transfers", "stays_put")),
     [](const auto& which) { return std::string(std::get<0>(which.param)) + "_" + std::get<1>(which.param); });
 
 TEST_P(Acts, GoWell) {
@@ -116,7 +116,8 @@ TEST_P(Dshm, ManyAtOnceStartOneAgent) {
 }
 
 TEST(Dshm, TheActsAreTrueOfTheKernel) {
-  for (const char* name : {"segments", "mappings", "read_only", "sets", "undone", "handlers", "masks", "transfers"})
+  for (const char* name :
+       {"segments", "mappings", "read_only", "sets", "undone", "main_leaves", "handlers", "masks", "transfers"})
     expect_well(Program(act(name), {}).wait());
 }
 

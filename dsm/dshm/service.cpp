@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 
@@ -18,12 +19,12 @@ namespace {
 using dshm_agent::Lease;
 using dshm_agent::Order;
 
-constexpr long look_ns = 250'000'000;  // at the lease, at least as often
+constexpr long look_ns = 250'000'000;  // at the lease and at who is left, at least as often
 
-bool lease_is_over() noexcept {
+std::int64_t boot_ns() noexcept {
   timespec now{};
   ::clock_gettime(CLOCK_BOOTTIME, &now);
-  return now.tv_sec * std::int64_t{1'000'000'000} + now.tv_nsec >= process().lease->until_ns.load();
+  return now.tv_sec * std::int64_t{1'000'000'000} + now.tv_nsec;
 }
 
 // False at the end of all.
@@ -50,12 +51,41 @@ bool hear() noexcept {
   return true;
 }
 
+// ---- the end of a program whose main thread has left ----
+
+// Whether the main thread has called pthread_exit, and this one is all that is left. No file is opened for it: a number could
+// be the one that the program is about to get. A main thread that has ended has no memory any more, and so no /proc/self/exe.
+// That is looked at first: once it has ended, the last of the others could not make one more.
+bool alone() noexcept {
+  char name[1];
+  if (::readlink("/proc/self/exe", name, sizeof name) != -1 || errno != ENOENT) return false;
+  struct stat threads {
+  };  // a folder has a link for each folder in it, and two of its own; that of the main thread stays
+  return ::stat("/proc/self/task", &threads) == 0 && threads.st_nlink == 2 + 2;
+}
+
+// As a program's last thread does it (pthread_exit(3)). On a thread of its own: what is done at the end may touch attached
+// memory, and this one is to hear the orders then. Signals that wait already are those that the program had blocked.
+void* leave(void*) {
+  kernel::Mask pending = 0;
+  ::syscall(SYS_rt_sigpending, &pending, sizeof pending);
+  pending &= ~kernel::by_instruction;
+  kernel::set_mask(&pending, nullptr);
+  ::exit(0);
+}
+
+bool begin_to_leave() noexcept {
+  pthread_t thread{};
+  return ::pthread_create(&thread, nullptr, leave, nullptr) == 0 && ::pthread_detach(thread) == 0;
+}
+
 // The service connection as long as it is one: the program may have closed it, by a raw system call.
 bool watch() noexcept {
   Process& own = process();
-  bool connected = true;
-  for (;;) {
-    if (lease_is_over()) {
+  bool connected = true, leaving = false;
+  for (std::int64_t next_look = 0;;) {
+    const std::int64_t now = boot_ns();
+    if (now >= own.lease->until_ns.load()) {
       end({"dsmd at ", *own.server,
            " has not been heard of for too long; attached segments raise SIGBUS, calls fail with EIDRM"});
       return false;
@@ -66,6 +96,10 @@ bool watch() noexcept {
         end({"the program has closed the connection to the agent of this host; attached segments raise SIGBUS"});
         return false;
       }
+    }
+    if (now >= next_look) {
+      leaving = leaving || (alone() && begin_to_leave());
+      next_look = now + look_ns;
     }
     pollfd wanted{connected ? own.service.get() : -1, POLLIN, 0};
     const timespec limit{0, look_ns};
