@@ -108,6 +108,7 @@ std::optional<Answer> answer_in(std::span<const std::uint8_t> message) {
 }
 
 bool Connection::take() {
+  asker_ = process().pid.load();
   socket_ = take_idle();
   if (socket_.get() >= 0) return well_ = true;
   const Descriptor made = Descriptor::adopt(connect_agent());
@@ -150,6 +151,12 @@ int Connection::receive(Answer& answer, int& passed) {
 int Connection::wait(const kernel::Mask& mask) noexcept {
   pollfd wanted{socket_.get(), POLLIN, 0};
   return kernel::poll(&wanted, 1, nullptr, &mask) == -1 ? errno : 0;
+}
+
+bool Connection::left_to_parent() noexcept {
+  if (asker_ == ::getpid()) return false;
+  socket_ = {};  // closed by forget_connections(), or to be closed; the number may be another's by now
+  return true;
 }
 
 int ask(Question& question, Answer& answer, int* passed, std::span<const int> give) {

@@ -17,6 +17,7 @@ constexpr Act acts[] = {
     {"sets", sets},
     {"interrupted", interrupted},
     {"undone", undone},
+    {"forks_in_wait", forks_in_wait},
     {"forks", forks},
     {"forks_among_threads", forks_among_threads},
     {"spawns", spawns},

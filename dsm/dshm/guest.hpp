@@ -77,7 +77,8 @@ void in_child(Do act) {
   MUST(status_of_child(act) == 0);
 }
 
-// Asks again and again: what ends by itself (a process) is seen by others a moment later.
+// Asks again and again: what ends by itself (a process) is seen by others a moment later, and there is nothing that blocks
+// until an object has so many attaches, or waiters. (Until a semaphore has a value: semop.)
 template <class Condition>
 void wait_for(Condition condition) {
   for (int i = 0; i < 6000 && !condition(); ++i) ::usleep(10'000);
@@ -92,6 +93,7 @@ void read_only();
 void sets();
 void interrupted();
 void undone();
+void forks_in_wait();
 // guest_forks.cpp
 void forks();
 void forks_among_threads();

@@ -127,7 +127,7 @@ void undone() {
   const Set set(2);
   set.put(0, 1);
   in_child([&set] { MUST(set.change(0, -1, SEM_UNDO) == 0); });
-  wait_for([&set] { return set.get(0) == 1; });
+  MUST(set.change(0, -1) == 0 && set.change(0, 1) == 0);  // comes when the child has ended
   int ends[2];
   MUST(::pipe(ends) == 0);
   const pid_t pid = ::fork();
@@ -140,6 +140,37 @@ void undone() {
   MUST(::kill(pid, SIGKILL) == 0);
   MUST(set.change(0, -1) == 0);  // comes when the child has gone
   MUST(::waitpid(pid, nullptr, 0) == pid);
+}
+
+// A handler forks in the middle of a semop: both come back with EINTR, and the child has nothing to do with what its parent
+// waited for. With something attached, and without.
+void forks_in_wait() {
+  static volatile pid_t child = 0;
+  const Set set(2);
+  const Segment one(1);
+  volatile char* where = nullptr;
+  struct sigaction action {};
+  action.sa_handler = [](int) { child = ::fork(); };
+  MUST(::sigaction(SIGUSR1, &action, nullptr) == 0);
+  for (int i = 0; i < 10; ++i) {
+    if (i == 5) where = one.attach();
+    std::thread other([&set, waiting = ::pthread_self()] {
+      wait_for([&set] { return ::semctl(set.id, 0, GETNCNT) == 1; });
+      MUST(::pthread_kill(waiting, SIGUSR1) == 0);
+    });
+    FAILS(EINTR, set.change(0, -1));
+    MUST(child != -1);
+    if (child == 0) {
+      MUST(set.change(1, 1) == 0 && set.change(1, -1) == 0 && set.change(1, 1) == 0);
+      if (where != nullptr) *where = static_cast<char>(i);
+      ::_exit(0);
+    }
+    other.join();
+    int status = 0;
+    MUST(::waitpid(child, &status, 0) == child && status == 0);
+    MUST(where == nullptr || *where == i);
+    MUST(set.get(1) == i + 1 && set.get(0) == 0 && ::semctl(set.id, 0, GETNCNT) == 0);
+  }
 }
 
 }  // namespace dsm::dshm::guest

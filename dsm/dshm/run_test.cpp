@@ -62,8 +62,9 @@ class Acts : public ::testing::TestWithParam<std::tuple<const char*, const char*
 INSTANTIATE_TEST_SUITE_P(
     Each, Acts,
     ::testing::Combine(::testing::Values("uffd", "sigsegv"),
-                       ::testing::Values("segments", "mappings", "read_only", "sets", "interrupted", "undone", "spawns",
-                                         "closes", "main_leaves", "handlers", "masks", "transfers", "stays_put")),
+                       ::testing::Values("segments", "mappings", "read_only", "sets", "interrupted", "undone",
+                                         "forks_in_wait", "spawns", "closes", "main_leaves", "handlers", "masks",
+                                         "transfers", "stays_put")),
     [](const auto& which) { return std::string(std::get<0>(which.param)) + "_" + std::get<1>(which.param); });
 
 TEST_P(Acts, GoWell) {
@@ -116,8 +117,8 @@ TEST_P(Dshm, ManyAtOnceStartOneAgent) {
 }
 
 TEST(Dshm, TheActsAreTrueOfTheKernel) {
-  for (const char* name :
-       {"segments", "mappings", "read_only", "sets", "undone", "main_leaves", "handlers", "masks", "transfers"})
+  for (const char* name : {"segments", "mappings", "read_only", "sets", "undone", "forks_in_wait", "main_leaves",
+                           "handlers", "masks", "transfers"})
     expect_well(Program(act(name), {}).wait());
 }
 

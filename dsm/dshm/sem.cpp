@@ -44,13 +44,15 @@ bool may_wait(const std::vector<sysv::SemOp>& ops) {
 }
 
 // Signals are open while it waits, and only then. Cut short, it is cancelled; as `cancel` goes the way of the question, and
-// behind it, what could be done at once has been done, and is not taken back.
+// behind it, what could be done at once has been done, and is not taken back. A child that a handler makes has not asked for
+// anything: for it the wait was cut short, as the kernel has it.
 int operate(Question& question) {
   if (const int error = begin(); error != 0) return error;
   const kernel::Quiet quiet(kernel::Quiet::Kind::calls);
   Connection connection;
   if (!connection.take() || connection.send(question) != 0) return EIDRM;
   if (may_wait(question.ops) && connection.wait(quiet.before()) == EINTR) {
+    if (connection.left_to_parent()) return EINTR;
     Question cancel = about(Call::cancel, question.id);
     cancel.other = question.request;
     if (connection.send(cancel) != 0) return EIDRM;
