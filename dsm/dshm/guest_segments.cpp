@@ -1,5 +1,7 @@
 #include <sys/mman.h>
 
+#include <initializer_list>
+
 #include "dsm/dshm/guest.hpp"
 
 namespace dsm::dshm::guest {
@@ -144,7 +146,13 @@ void read_only() {
   MUST(reading[page] == 5);
   writing[page] = 6;
   MUST(reading[page] == 6);
-  FAILS(EACCES, ::mprotect(reading, page, PROT_READ | PROT_WRITE));
+  for (const int writable : {PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE | PROT_EXEC}) {
+    FAILS(EACCES, ::mprotect(reading, page, writable));
+    FAILS(EACCES, ::mprotect(reading + page, 1, writable));
+    FAILS(EACCES, ::pkey_mprotect(reading, 2 * page, writable, -1));
+    in_child([=] { FAILS(EACCES, ::mprotect(reading, 2 * page, writable)); });
+  }
+  MUST(reading[0] == 0 && reading[page] == 6);
   MUST(::mprotect(reading, page, PROT_NONE) == 0 && ::mprotect(reading, page, PROT_READ) == 0);
   const int status = status_of_child([reading] { *const_cast<volatile char*>(reading) = 1; });
   MUST(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);

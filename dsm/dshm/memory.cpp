@@ -1,4 +1,4 @@
-// mmap, munmap, mremap, mprotect, in front of the C library's: what they do to attached memory, the agent must know.
+// mmap, munmap, mremap, mprotect, pkey_mprotect, in front of the C library's: what they do to attached memory, the agent must know.
 //
 // All else goes to the kernel at once. Not seen: raw system calls. madvise and mlock need no care.
 #include <errno.h>
@@ -111,6 +111,13 @@ int mprotect(void* at, size_t length, int protection) noexcept {
   if (!hits(at, length)) return kernel::protect(at, length, protection);
   const int error = change_protection(reinterpret_cast<Address>(at), length, protection);
   return error == 0 ? 0 : fail(error);
+}
+
+// Attached memory has no keys: EINVAL.
+int pkey_mprotect(void* at, size_t length, int protection, int key) noexcept {
+  if (key == -1) return mprotect(at, length, protection);
+  if (hits(at, length)) return fail(EINVAL);
+  return static_cast<int>(::syscall(SYS_pkey_mprotect, at, length, protection, key));
 }
 
 // Attached memory stays where it is, and as large: EINVAL, where the kernel would move it. What is moved over it is as
