@@ -10,6 +10,7 @@
 // them, not by here. session.hpp has the rules, server.hpp the loop. And it is the home of System V segments and semaphores
 // that programs under dshmrun share across hosts: sysv_home.hpp; those pages do come by here.
 #include <fmt/format.h>
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <cstdio>
@@ -32,7 +33,12 @@ void raise_descriptor_limit() {
   (void)::setrlimit(RLIMIT_NOFILE, &limit);
 }
 
+// A table with an entry for each page of a segment is the kernel's zeros, always. By itself malloc would keep large ones
+// for the next segment, and clear them: 10 ms in which nobody is heard.
+void keep_no_tables() { (void)::mallopt(M_MMAP_THRESHOLD, 128 << 10); }
+
 int serve(const Options& options) {
+  keep_no_tables();
   raise_descriptor_limit();
   const std::string path = options.key.empty() ? net::usual_key_file() : options.key;
   const net::JobKey key = net::read_or_make_key_file(path);

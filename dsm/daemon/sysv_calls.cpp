@@ -163,17 +163,24 @@ int SysvHome::call_set(const Agent& agent, const Question& q, Answer& a) {
 
 // REQUIRES: there is room for it.
 SysvHome::Process& SysvHome::process_of(Agent& agent, const Question& q) {
-  Process& process = agent.processes[q.process];
+  const auto [at, is_new] = agent.processes.try_emplace(q.process);
+  if (is_new) ++processes_;
+  Process& process = at->second;
   process.pid = q.caller.pid;
   return process;
 }
 
 bool SysvHome::has_room_for(const Agent& agent, sysv::ProcessNumber process) const {
-  return process != 0 && (agent.processes.size() < config_.limits.processes || agent.processes.contains(process));
+  if (process == 0 || agent.processes.contains(process)) return process != 0;
+  return agent.processes.size() < config_.limits.processes && processes_ < config_.limits.all_processes;
+}
+
+bool SysvHome::may_attach(const Agent& agent, std::size_t more) const {
+  return agent.attaches + more <= config_.limits.attaches && attaches_ + more <= config_.limits.all_attaches;
 }
 
 int SysvHome::attach(Agent& agent, const Question& q, Answer& a) {
-  if (agent.attaches >= config_.limits.attaches || !has_room_for(agent, q.process)) return ENOMEM;
+  if (!has_room_for(agent, q.process) || !may_attach(agent, 1)) return ENOMEM;
   if (const int error = segments_.attach(q.caller, q.id, q.flags); error != 0) return error;
   const sysv::SegmentStat& segment = *segments_.find(q.id);
   if (!open(agent, segment, a)) {
@@ -182,6 +189,7 @@ int SysvHome::attach(Agent& agent, const Question& q, Answer& a) {
   }
   ++process_of(agent, q).attaches[q.id];
   ++agent.attaches;
+  ++attaches_;
   a.value = static_cast<std::int64_t>(segment.size);
   return 0;
 }
@@ -206,7 +214,7 @@ bool SysvHome::open(Agent& agent, const sysv::SegmentStat& segment, Answer& a) {
         return false;
       }
     }
-    const std::optional<core::Node> slot = store->second.pages->open();
+    const std::optional<core::Node> slot = store->second.pages->open(agent.writes);
     if (!slot) return false;
     if (next_tenure_ == 0) ++next_tenure_;
     store->second.holders[*slot] = {agent.guest, next_tenure_};
@@ -226,12 +234,13 @@ int SysvHome::fork(Agent& agent, const Question& q) {
   std::size_t inherited = 0;
   for (const auto& [id, count] : parent->second.attaches) inherited += count;
   if (inherited == 0) return 0;
-  if (!has_room_for(agent, q.process) || agent.attaches + inherited > config_.limits.attaches) return ENOMEM;
+  if (!has_room_for(agent, q.process) || !may_attach(agent, inherited)) return ENOMEM;
   agent.attaches += inherited;
+  attaches_ += inherited;
   for (const auto& [id, count] : parent->second.attaches) {
     segments_.inherit(id, q.caller.pid, count);
   }
-  agent.processes[q.process] = {.pid = q.caller.pid, .attaches = parent->second.attaches, .waiting = {}};
+  process_of(agent, q).attaches = parent->second.attaches;
   return 0;
 }
 
@@ -243,6 +252,7 @@ int SysvHome::detach(Agent& agent, const Question& q) {
   process->second.pid = q.caller.pid;
   if (--attach->second == 0) process->second.attaches.erase(attach);
   --agent.attaches;
+  --attaches_;
   segments_.detach(q.id, q.caller.pid);
   return 0;
 }
@@ -250,6 +260,7 @@ int SysvHome::detach(Agent& agent, const Question& q) {
 void SysvHome::detach_all(Agent& agent, Process& process) {
   for (const auto& [id, count] : std::exchange(process.attaches, {})) {
     agent.attaches -= count;
+    attaches_ -= count;
     segments_.detach(id, process.pid, count);
   }
 }
@@ -259,7 +270,7 @@ void SysvHome::end_process(Agent& agent, sysv::ProcessNumber number, Process& pr
   detach_all(agent, process);
   for (const std::uint32_t request : std::exchange(process.waiting, {})) cancel(agent, request, EINTR);
   sets_.ended({agent.number, number}, process.pid);
-  agent.processes.erase(number);
+  processes_ -= agent.processes.erase(number);
 }
 
 // Attaches are counted apart: they may end before this, or after it. What the agent has not sent back it has not got: a

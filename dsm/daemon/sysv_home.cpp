@@ -190,8 +190,9 @@ void SysvHome::lose(Agent& agent, const std::string& how, Time now) {
     end_process(agent, first->first, first->second);
   }
   for (const auto& [number, tenure] : agent.tenures) {
-    Holder& holder = stores_.at(tenure.segment).holders[tenure.slot];
-    holder = {.lease = leases_.insert({until, {tenure.segment, tenure.slot, who}})};
+    Segment& store = stores_.at(tenure.segment);
+    store.pages->lose(tenure.slot);
+    store.holders[tenure.slot] = {.lease = leases_.insert({until, {tenure.segment, tenure.slot, who}})};
   }
   Host& host = hosts_.at(agent.name);
   --host.agents;
@@ -220,9 +221,11 @@ void SysvHome::end_lease(const Lease& lease) {
 void SysvHome::forget(std::int32_t segment) {
   const auto store = stores_.find(segment);
   if (store == stores_.end()) return;
-  for (const Holder& holder : store->second.holders) {
+  for (core::Node slot = 0; slot < core::max_ranks; ++slot) {
+    const Holder& holder = store->second.holders[slot];
     if (holder.lease) leases_.erase(*holder.lease);
     if (holder.guest == 0) continue;
+    store->second.pages->lose(slot);
     Agent& agent = agents_.at(holder.guest);
     agent.tenures.erase(holder.tenure);
     agent.tenure_of.erase(segment);

@@ -36,7 +36,7 @@ struct SysvLimits {
   std::size_t processes = 32'768;   // of one agent, that dsmd must remember
   std::size_t attaches = 1u << 20;  // of one agent
   std::size_t waiting = 16'384;     // calls of one agent
-  std::size_t all_waiting = 1u << 17;
+  std::size_t all_processes = 1u << 20, all_attaches = 1u << 22, all_waiting = 1u << 17;  // and of all agents
 };
 
 class SysvHome {
@@ -98,6 +98,7 @@ class SysvHome {
     std::map<std::int32_t, std::uint32_t> tenure_of;  // by segment
     std::map<std::uint32_t, sysv::Ticket> waiting;    // by request
     std::size_t attaches = 0;
+    std::uint64_t writes = 0;  // pages that it holds for writing
   };
   struct Lease {  // of an agent that was lost
     std::int32_t segment = 0;
@@ -160,6 +161,7 @@ class SysvHome {
   void cancel(Agent& agent, std::uint64_t request, int error);
   void answer_waiting(sysv::Ticket ticket, int error);
   [[nodiscard]] bool has_room_for(const Agent& agent, sysv::ProcessNumber process) const;
+  [[nodiscard]] bool may_attach(const Agent& agent, std::size_t more) const;
   Process& process_of(Agent& agent, const sysv::Question& q);
   void answer(GuestId to, sysv::HostNumber viewer, sysv::Answer answer);
 
@@ -175,6 +177,7 @@ class SysvHome {
   std::map<std::int32_t, Segment> stores_;  // of segments that have ever been attached
   std::vector<std::int32_t> destroyed_;     // and not swept yet
   Leases leases_;
+  std::size_t processes_ = 0, attaches_ = 0;  // of all agents
   std::map<sysv::Ticket, Waiting> waiting_;
   std::set<std::pair<Time, sysv::Ticket>> timeouts_;
   std::vector<Loss> losses_;  // the latest ones

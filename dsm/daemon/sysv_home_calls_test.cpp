@@ -114,6 +114,30 @@ TEST(SysvHome, AnAgentHasRoomForSoManyProcessesAttachesAndCalls) {
   EXPECT_EQ(s.come().attach(1, id), 0) << "other agents have room of their own";
 }
 
+TEST(SysvHome, AllAgentsTogetherHaveRoomForSoManyToo) {
+  Scene s({.all_processes = 2, .all_attaches = 3, .all_waiting = 1});
+  Agent& a = s.come("lab1");
+  Agent& b = s.come("lab2");
+  const std::int32_t id = a.get(1), set = a.get_set(1);
+  ASSERT_EQ(a.attach(1, id), 0);
+  ASSERT_EQ(b.attach(1, id), 0);
+  EXPECT_EQ(b.attach(2, id), ENOMEM) << "a third process";
+  EXPECT_EQ(b.fork(2, 1), ENOMEM);
+  ASSERT_EQ(a.attach(1, id), 0);
+  EXPECT_EQ(b.attach(1, id), ENOMEM) << "a fourth attach";
+  const auto waiting = a.operate(1, set, -1);
+  EXPECT_EQ(b.over(b.operate(1, set, -1)), ENOMEM);
+  EXPECT_EQ(a.process_call(Call::exit, 1), 0);
+  EXPECT_EQ(a.over(waiting), EINTR);
+  EXPECT_EQ(b.fork(2, 1), 0);
+  EXPECT_EQ(b.fork(3, 1), ENOMEM);
+  EXPECT_EQ(b.over(b.operate(2, set, -1)), -1);
+  b.go();
+  EXPECT_EQ(a.attach(1, id), 0);
+  EXPECT_EQ(a.fork(2, 1), 0);
+  EXPECT_EQ(a.over(a.operate(2, set, -1)), -1);
+}
+
 // ---- semaphores -------------------------------------------------------------------------------------------------------
 
 constexpr std::int16_t undo = 0x1000, nowait = 04000;

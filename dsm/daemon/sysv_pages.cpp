@@ -63,13 +63,19 @@ SysvPages::SysvPages(std::uint64_t size, Deliver deliver)
 
 SysvPages::~SysvPages() { ::munmap(memory_, std::size_t{pages_} * page_bytes); }
 
-std::optional<Node> SysvPages::open() {
+std::optional<Node> SysvPages::open(std::uint64_t& writes) {
   for (Node slot = 0; slot < slots_.size(); ++slot) {
     if (slots_[slot].open) continue;
     slots_[slot].open = true;
+    slots_[slot].writes = &writes;
     return slot;
   }
   return {};
+}
+
+void SysvPages::lose(Node slot) {
+  if (slots_[slot].writes != nullptr) *slots_[slot].writes -= held_for_writing(slot);
+  slots_[slot].writes = nullptr;
 }
 
 bool SysvPages::hear(Node slot, const sysv::PageFrame& frame) {
@@ -159,6 +165,7 @@ void SysvPages::send(const core::Send& send) {
     if (message.access == core::Access::write) {
       writer_[message.page] = static_cast<std::uint8_t>(send.to + 1);
       written_.add(send.to, message.page);
+      if (to.writes != nullptr) ++*to.writes;
     }
   }
   deliver_(send.to, message, message.carries_page ? at(message.page) : nullptr);
@@ -166,6 +173,8 @@ void SysvPages::send(const core::Send& send) {
 
 void SysvPages::forget_writer(Page page) {
   if (writer_[page] == 0) return;
+  const Slot& from = slots_[writer_[page] - 1U];
+  if (from.writes != nullptr) --*from.writes;
   written_.remove(writer_[page] - 1U, page);
   writer_[page] = 0;
 }

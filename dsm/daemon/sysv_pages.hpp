@@ -35,8 +35,11 @@ class SysvPages {
   SysvPages& operator=(const SysvPages&) = delete;
   ~SysvPages();
 
-  // A slot that nobody has; nothing if 64 agents have the segment open (or have been lost, a moment ago).
-  [[nodiscard]] std::optional<core::Node> open();
+  // A slot that nobody has; nothing if 64 agents have the segment open (or have been lost, a moment ago). What its agent
+  // holds for writing is counted in `writes`, too, until close() or lose().
+  [[nodiscard]] std::optional<core::Node> open(std::uint64_t& writes);
+  // Its agent is lost: it is heard no more, and close() follows when its lease has ended. REQUIRES: the slot is open.
+  void lose(core::Node slot);
   // What the agent in that slot says. False: no agent may say that; nothing has been done.
   // REQUIRES: the slot is open; the frame is as decode() gives it.
   [[nodiscard]] bool hear(core::Node slot, const sysv::PageFrame& frame);
@@ -55,9 +58,10 @@ class SysvPages {
  private:
   struct Slot {
     bool open = false;
-    bool bad = false;               // it has said what no agent may say
-    std::size_t asked = 0;          // wants that the core has not granted yet
-    std::list<core::Message> held;  // wants that the core has not been told of yet
+    std::uint64_t* writes = nullptr;  // of its agent, in all segments
+    bool bad = false;                 // it has said what no agent may say
+    std::size_t asked = 0;            // wants that the core has not granted yet
+    std::list<core::Message> held;    // wants that the core has not been told of yet
   };
 
   [[nodiscard]] std::uint8_t* at(core::Page page) { return memory_ + std::size_t{page} * sysv::page_bytes; }

@@ -50,15 +50,11 @@ std::string SysvHome::report(Time now) const {
       lines.leave_out(1);
       continue;
     }
-    std::uint64_t writes = 0;
-    for (const auto& [number, tenure] : agent.tenures) {
-      writes += stores_.at(tenure.segment).pages->held_for_writing(tenure.slot);
-    }
     lines.add(
         fmt::format("host {}: {} ({}), processes {}, attaches {}, segments open {}, pages held for writing {}, calls "
                     "that wait {}, heard {:.1f} s ago",
                     agent.host, short_name(agent), agent.address, agent.processes.size(), agent.attaches,
-                    agent.tenures.size(), writes, agent.waiting.size(), seconds(now - agent.heard)));
+                    agent.tenures.size(), agent.writes, agent.waiting.size(), seconds(now - agent.heard)));
   }
   std::size_t left = leases_.size();
   for (auto at = leases_.begin(); at != leases_.end() && !lines.full(); ++at, --left) {

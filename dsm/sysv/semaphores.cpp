@@ -85,13 +85,13 @@ int SemaphoreSets::operate(const Caller& caller, Owner owner, std::int32_t id, s
     highest = std::max(highest, std::int32_t{op.number});
   }
   // Before the checks: so a call that is refused makes the set one of those that the end of the process touches (otime).
-  if (undoes && undos_[owner.agent] + 1 + ops.size() > limits_.undos) return ENOMEM;
+  if (undoes && !may_owe(owner, 1 + ops.size())) return ENOMEM;
   if (undoes) used(owner, id);
   if (highest >= set->count()) return EFBIG;
   if (!may_access(set->stat().perm, caller, alters ? writable : readable)) return EACCES;
 
   if (waiting_.contains(ticket)) throw std::logic_error("sysv: two calls wait under one ticket");
-  if (undoes) undos_[owner.agent] += set->remember(owner, ops);
+  if (undoes) count_undos(owner.agent, set->remember(owner, ops), 0);
   const int result = set->operate(owner, caller.pid, ops, ticket, now_(), answers_);
   if (result != waits) return result;
   waiting_[ticket] = {.id = id, .owner = owner};
@@ -99,8 +99,13 @@ int SemaphoreSets::operate(const Caller& caller, Owner owner, std::int32_t id, s
   return result;
 }
 
+bool SemaphoreSets::may_owe(Owner owner, std::size_t more) const {
+  const auto found = undos_.find(owner.agent);
+  return (found == undos_.end() ? 0 : found->second) + more <= limits_.undos && all_undos_ + more <= limits_.all_undos;
+}
+
 void SemaphoreSets::used(Owner owner, std::int32_t id) {
-  undos_[owner.agent] += find(id)->remember(owner, {});
+  count_undos(owner.agent, find(id)->remember(owner, {}), 0);
   Debts& debts = undo_of_[owner];
   const auto [place, is_new] = debts.places.try_emplace(id);
   if (is_new) {
@@ -108,6 +113,13 @@ void SemaphoreSets::used(Owner owner, std::int32_t id) {
   } else {
     debts.sets.splice(debts.sets.begin(), debts.sets, place->second);
   }
+}
+
+void SemaphoreSets::count_undos(HostNumber agent, std::size_t more, std::size_t less) {
+  std::size_t& count = undos_[agent];
+  count = count + more - less;
+  all_undos_ = all_undos_ + more - less;
+  if (count == 0) undos_.erase(agent);
 }
 
 void SemaphoreSets::forget(Ticket ticket) {
@@ -137,7 +149,7 @@ void SemaphoreSets::ended(Owner owner, Pid pid) {
   if (debts.empty()) return;
   for (const std::int32_t id : debts.mapped().sets) {
     SemaphoreSet& set = *find(id);
-    undos_[owner.agent] -= set.remembered(owner);
+    count_undos(owner.agent, 0, set.remembered(owner));
     set.undo(owner, pid, now_(), answers_);
   }
 }
@@ -241,7 +253,7 @@ int SemaphoreSets::remove(const Caller& caller, std::int32_t id) {
   if (!may_control(set->stat().perm, caller)) return EPERM;
   set->dismiss(answers_);
   for (const Owner owner : set->owners()) {
-    undos_[owner.agent] -= set->remembered(owner);
+    count_undos(owner.agent, 0, set->remembered(owner));
     const auto debts = undo_of_.find(owner);
     const auto place = debts->second.places.find(id);
     debts->second.sets.erase(place->second);

@@ -29,7 +29,8 @@ struct SetLimits {                 // as /proc/sys/kernel/sem
   std::int32_t max_value = 32767;  // SEMVMX
   // Where Linux has only the memory there is, and a process's right to it; beyond them semop is ENOMEM.
   std::uint32_t undos = 1u << 18;  // of one agent's processes: sets that they have used with SEM_UNDO, and semaphores
-  std::uint32_t together = 8192;   // operations that wait at one set while somebody waits there with several
+  std::uint32_t all_undos = 1u << 21;
+  std::uint32_t together = 8192;  // operations that wait at one set while somebody waits there with several
 };
 
 struct SetTotals {
@@ -100,8 +101,10 @@ class SemaphoreSets {
   [[nodiscard]] int create(const Caller& caller, std::int32_t key, std::int32_t count, std::int32_t flags,
                            std::int32_t& id);
   [[nodiscard]] int readable_one(const Caller& caller, std::int32_t id, std::int32_t number, SemaphoreSet*& out) const;
+  [[nodiscard]] bool may_owe(Owner owner, std::size_t more) const;
   void used(Owner owner, std::int32_t id);
   void forget(Ticket ticket);
+  void count_undos(HostNumber agent, std::size_t more, std::size_t less);
 
   SetLimits limits_;
   std::function<std::int64_t()> now_;
@@ -118,6 +121,7 @@ class SemaphoreSets {
   };
   std::map<Owner, Debts> undo_of_{};
   std::map<HostNumber, std::size_t> undos_{};  // by agent: see SetLimits
+  std::size_t all_undos_ = 0;
   std::vector<Answer> answers_{};
 };
 

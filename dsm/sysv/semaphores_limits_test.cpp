@@ -63,5 +63,19 @@ TEST(SemaphoreLimits, AnAgentsProcessesOweOnlySoMuch) {
   EXPECT_EQ(operate(1, anns), 0);
 }
 
+TEST(SemaphoreLimits, AllProcessesOweOnlySoMuch) {
+  SemaphoreSets few{{.all_undos = 5}, [] { return 1; }};
+  std::int32_t id = -1;
+  ASSERT_EQ(few.get(ann, IPC_PRIVATE, 5, IPC_CREAT | 0600, id), 0);
+  const auto operate = [&](Owner owner, Ticket ticket) {
+    return few.operate(ann, owner, id, std::vector<SemOp>{{0, 1, undo}}, ticket);
+  };
+  EXPECT_EQ(operate(anns, 1), 0);
+  EXPECT_EQ(operate(bobs, 2), 0);
+  EXPECT_EQ(operate({3, 1}, 3), ENOMEM);
+  few.ended(anns, {1, 100});
+  EXPECT_EQ(operate({3, 1}, 4), 0);
+}
+
 }  // namespace
 }  // namespace dsm::sysv
