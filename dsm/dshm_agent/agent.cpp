@@ -53,6 +53,7 @@ Agent::Agent(ipc::Fd listener, Upstream upstream)
   watch(listener_.get(), Source::listener, 0);
   watch(upstream_.fd(), Source::upstream, 0);
   watch(exits_.get(), Source::exits, 0);
+  watch(closer_.closed(), Source::closed, 0);
 }
 
 void Agent::watch(int fd, Source source, std::uint64_t number, std::uint32_t events, int operation) {
@@ -128,6 +129,9 @@ void Agent::dispatch(const epoll_event& event) {
         at->second.userfault->is_blocking();
       }
       return read_faults(number);
+    case Source::closed:
+      drain(closer_.closed());
+      return listen_again();
   }
 }
 
@@ -178,7 +182,11 @@ void Agent::accept_all() {
   while (listener_ && listening_) {
     ipc::Fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd) {
-      if (admits(fd.get())) add_connection(std::move(fd));
+      if (admits(fd.get())) {
+        add_connection(std::move(fd));
+      } else {
+        closer_.close(std::move(fd));
+      }
       continue;
     }
     if (errno == EINTR || errno == ECONNABORTED) continue;
@@ -186,6 +194,13 @@ void Agent::accept_all() {
     unwatch(listener_.get());
     listening_ = false;
   }
+}
+
+// With nobody left in the queue, so that no more than a name is closed.
+void Agent::stop_listening() {
+  unwatch(listener_.get());
+  while (ipc::Fd fd{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)}) closer_.close(std::move(fd));
+  listener_.reset();
 }
 
 void Agent::listen_again() {
@@ -226,7 +241,10 @@ void Agent::hear(ConnectionId id) {
       end_exited();  // whoever has waited for a process's end sees what came of it
       if (!connections_.contains(id)) return;
     }
-    if (post == Post::ended || !understands(at->second, letter)) return drop(id);
+    const bool well = post != Post::ended && understands(at->second, letter);
+    closer_.close(std::move(letter.descriptor));
+    for (ipc::Fd& one : letter.surplus) closer_.close(std::move(one));
+    if (!well) return drop(id);
   }
 }
 
@@ -246,7 +264,8 @@ void Agent::drop(ConnectionId id) {
   fresh_.erase(id);
   Connection& gone = node.mapped();
   unwatch(gone.fd.get());
-  listen_again();
+  ::shutdown(gone.fd.get(), SHUT_RDWR);
+  closer_.close(std::move(gone.fd));
   if (const auto pending = pending_.find(gone.request); pending != pending_.end()) {
     on_cancel(gone);
     pending->second.connection = 0;
@@ -305,8 +324,7 @@ bool Agent::take(sysv::Frame& frame) {
 void Agent::dsmd_has_gone() {
   if (std::exchange(over_, true)) return;
   unwatch(upstream_.fd());
-  unwatch(listener_.get());
-  listener_.reset();
+  stop_listening();
   expire_at_ns_ = std::min(boot_ns() + last_words_ns, lease_.until_ns() + margin_ns / 2);
   tell_all_it_is_over();
   for (auto& [request, pending] : std::exchange(pending_, {})) {

@@ -11,7 +11,7 @@
 // exit) itself, and at once `leave`; until that comes, whoever wants such a page waits. So when the caller of shmdt
 // goes on, other hosts see what it has written.
 //
-// One thread; nothing here waits but epoll_wait. Not async-signal-safe.
+// One thread, and the Closer's; nothing here waits but epoll_wait. Not async-signal-safe.
 #pragma once
 #include <sys/epoll.h>
 
@@ -22,6 +22,7 @@
 #include <string>
 #include <vector>
 
+#include "dsm/dshm_agent/closer.hpp"
 #include "dsm/dshm_agent/lease.hpp"
 #include "dsm/dshm_agent/letters.hpp"
 #include "dsm/dshm_agent/process.hpp"
@@ -41,7 +42,7 @@ class Agent {
   void run();
 
  private:
-  enum class Source : std::uint8_t { listener, signals, timer, upstream, connection, exits, faults };
+  enum class Source : std::uint8_t { listener, signals, timer, upstream, connection, exits, faults, closed };
   struct Connection {
     enum class Role : std::uint8_t { fresh, call, service };
     ConnectionId id = 0;
@@ -69,6 +70,7 @@ class Agent {
   void on_time();
   void accept_all();
   void listen_again();
+  void stop_listening();
   [[nodiscard]] bool admits(int fd);
   void add_connection(ipc::Fd fd);
   void hear(ConnectionId id);
@@ -126,6 +128,7 @@ class Agent {
   void send_orders(Process& process);
 
   ipc::SignalFd signals_;
+  Closer closer_;
   ipc::Fd listener_;
   Upstream upstream_;
   ipc::Fd epoll_;

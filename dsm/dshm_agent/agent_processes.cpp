@@ -123,6 +123,10 @@ bool Agent::begin(Connection& connection, const Question& question, Letter& lett
     ipc::check(::epoll_ctl(exits_.get(), EPOLL_CTL_ADD, process.pidfd.get(), &event), "epoll_ctl");
   }
   if ((question.flags & hello_uffd) != 0) {
+    if (!Userfault::is_one(letter.descriptor.get())) {
+      refuse(connection, question, EINVAL, "what has come is no userfaultfd");
+      return false;
+    }
     try {
       process.userfault.emplace(std::move(letter.descriptor));
       watch(process.userfault->fd(), Source::faults, process.number);

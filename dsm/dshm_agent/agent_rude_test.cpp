@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <linux/userfaultfd.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sys/ipc.h>
 #include <sys/mman.h>
@@ -196,6 +197,67 @@ TEST_F(RudeProcesses, DoNotReadTheirOrders) {
     }
     throw std::runtime_error("the agent keeps all orders");
   });
+}
+
+// A TCP socket that lingers for a minute, for nobody reads what it has sent. Who closes it last waits.
+struct Lingerer {
+  ipc::Fd fd, other;
+};
+Lingerer make_lingerer() {
+  const ipc::Fd listener(ipc::check(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"));
+  ipc::Fd out(ipc::check(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket"));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = ::htonl(INADDR_LOOPBACK);
+  socklen_t length = sizeof address;
+  auto* const any = reinterpret_cast<sockaddr*>(&address);
+  ipc::check(::bind(listener.get(), any, length), "bind");
+  ipc::check(::listen(listener.get(), 1), "listen");
+  ipc::check(::getsockname(listener.get(), any, &length), "getsockname");
+  ipc::check(::connect(out.get(), any, length), "connect");
+  ipc::Fd other(ipc::check(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC), "accept"));
+  const std::vector<char> much(1 << 16);
+  while (::send(out.get(), much.data(), much.size(), MSG_DONTWAIT) > 0) {
+  }
+  const linger minute{1, 60};
+  ipc::check(::setsockopt(out.get(), SOL_SOCKET, SO_LINGER, &minute, sizeof minute), "SO_LINGER");
+  return {std::move(out), std::move(other)};
+}
+
+// One in place of a userfaultfd; and one in a message that is never read, behind one that ends the connection.
+TEST_F(RudeProcesses, SendDescriptorsWhoseCloseWaits) {
+  expect_harmless(
+      [&](Child& me) {
+        const auto connect = [&] {
+          return ipc::connect_abstract(agent_name(::geteuid(), here->server()), SOCK_SEQPACKET);
+        };
+        Lingerer one = make_lingerer(), two = make_lingerer();
+        me.tell(0);
+        me.await();  // the agent has been stopped
+        const ipc::Fd read = connect(), unread = connect();
+        Question hello;
+        hello.call = Call::local_hello;
+        hello.flags = hello_service | hello_uffd;
+        hello.size = sysv::wire_version;
+        send_frame(read.get(), hello, one.fd.get());
+        send_frame(unread.get(), Question{.call = Call::beat});
+        send_frame(unread.get(), hello, two.fd.get());
+        one.fd.reset();
+        two.fd.reset();
+        me.tell(0);
+        require(receive_answer(read.get()).answer.error == EINVAL, "it was taken for a userfaultfd");
+        for (const int fd : {read.get(), unread.get()}) {
+          pollfd end{fd, POLLIN, 0};
+          require(::poll(&end, 1, 60'000) == 1 && (end.revents & POLLHUP) != 0, "the connection has not ended");
+        }
+      },
+      [&](Child& rude) {
+        ASSERT_EQ(rude.hear(), 0);
+        here->stop();
+        rude.go();
+        EXPECT_EQ(rude.hear(), 0);
+        here->kill(SIGCONT);
+      });
 }
 
 // Connections whose processes never say who they are: the oldest go when there are too many.

@@ -21,7 +21,8 @@ void ask_for_senders(int fd) {
 
 namespace {
 
-// Takes what is needed, and closes what is not.
+constexpr std::size_t descriptors_max = 253;  // SCM_MAX_FD: the kernel has none left that it would close in our name
+
 bool take_ancillary(msghdr& message, Letter& out) {
   bool vouched = false;
   for (cmsghdr* one = CMSG_FIRSTHDR(&message); one != nullptr; one = CMSG_NXTHDR(&message, one)) {
@@ -33,6 +34,7 @@ bool take_ancillary(msghdr& message, Letter& out) {
       for (std::size_t at = 0; CMSG_LEN(at + sizeof(int)) <= one->cmsg_len; at += sizeof(int)) {
         int fd = -1;
         std::memcpy(&fd, CMSG_DATA(one) + at, sizeof fd);
+        if (out.descriptor) out.surplus.push_back(std::move(out.descriptor));
         out.descriptor.reset(fd);
       }
     }
@@ -46,7 +48,7 @@ Post receive(int fd, Letter& out) {
   out.bytes.resize(sysv::max_frame);
   out.descriptor.reset();
   iovec part{out.bytes.data(), out.bytes.size()};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(4 * sizeof(int))> control{};
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(ucred)) + CMSG_SPACE(descriptors_max * sizeof(int))> control{};
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;

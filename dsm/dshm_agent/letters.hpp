@@ -16,8 +16,9 @@ namespace dsm::dshm_agent {
 
 struct Letter {
   std::vector<std::uint8_t> bytes;
-  ucred from{};  // as the kernel vouches for it
-  ipc::Fd descriptor;
+  ucred from{};                  // as the kernel vouches for it
+  ipc::Fd descriptor;            // the last one that came along
+  std::vector<ipc::Fd> surplus;  // the others
 };
 
 enum class Post : std::uint8_t { done, later, ended };

@@ -9,7 +9,6 @@
 #include <array>
 #include <string>
 #include <string_view>
-#include <system_error>
 
 #include "dsm/sysv/wire.hpp"
 #include "ipc/error.hpp"
@@ -31,19 +30,17 @@ bool is_gone(int error) { return error == ESRCH || error == ENOENT; }
 // and EINVAL of UFFDIO_CONTINUE come again if another process shortens the memfd meanwhile.
 constexpr int tries_max = 16;
 
-// A descriptor of anything else may make us wait: each ioctl(2) on a FUSE file is its owner's to answer.
-bool is_userfaultfd(int fd) {
+}  // namespace
+
+bool Userfault::is_one(int fd) {
   std::array<char, 64> name{};
   const std::string link = "/proc/self/fd/" + std::to_string(fd);
   const ssize_t size = ::readlink(link.c_str(), name.data(), name.size());
   return size > 0 && std::string_view(name.data(), static_cast<std::size_t>(size)) == "anon_inode:[userfaultfd]";
 }
 
-}  // namespace
-
 // The process may have said UFFDIO_API already; then it is EINVAL here, and watch() finds out what it has asked for.
 Userfault::Userfault(ipc::Fd fd) : fd_(std::move(fd)) {
-  if (!is_userfaultfd(fd_.get())) throw std::system_error(EBADF, std::generic_category(), "no userfaultfd");
   const int flags = ipc::check(::fcntl(fd_.get(), F_GETFL), "fcntl F_GETFL of a userfaultfd");
   ipc::check(::fcntl(fd_.get(), F_SETFL, flags | O_NONBLOCK), "fcntl F_SETFL of a userfaultfd");
   uffdio_api api{};

@@ -24,7 +24,10 @@ namespace dsm::dshm_agent {
 
 class Userfault {
  public:
-  // Throws std::system_error if `fd` is no userfaultfd (EBADF), or none that can do what is needed: Linux 6.4 or newer.
+  // Whether it is a userfaultfd. Of anything else even ioctl(2) and close(2) may wait: on a FUSE file they are its
+  // owner's to answer.
+  [[nodiscard]] static bool is_one(int fd);
+  // Throws std::system_error if it is none that can do what is needed: Linux 6.4 or newer. REQUIRES: is_one(fd).
   explicit Userfault(ipc::Fd fd);
 
   [[nodiscard]] int fd() const noexcept { return fd_.get(); }
