@@ -35,11 +35,8 @@ constexpr Act acts[] = {
 
 // What spawns() executes: nothing is attached by inheritance, and all can be done anew.
 void attached(int id, unsigned long others) {
-  wait_for([=] {
-    shmid_ds status{};
-    MUST(::shmctl(id, IPC_STAT, &status) == 0);
-    return status.shm_nattch == others;
-  });
+  shmid_ds status{};
+  MUST(::shmctl(id, IPC_STAT, &status) == 0 && status.shm_nattch == others);
   auto* const where = static_cast<char*>(::shmat(id, nullptr, 0));
   MUST(where != reinterpret_cast<char*>(-1) && where[0] == 1);
 }

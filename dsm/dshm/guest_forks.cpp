@@ -58,7 +58,7 @@ void forks() {
       if (i % 2 == 0) MUST(::shmdt(const_cast<int*>(where)) == 0);
     });
     MUST(where[2 * page / 4] == i + 1);
-    wait_for([&one] { return one.attaches() == 1; });
+    MUST(one.attaches() == 1);
   }
   MUST(::munmap(const_cast<int*>(where), page) == 0);
   in_child([&] {
@@ -72,7 +72,7 @@ void forks() {
     char* const again = one.attach();
     MUST(again[page] == 77);
   });
-  wait_for([&one] { return one.attaches() == 0; });
+  MUST(one.attaches() == 0);
 }
 
 // Others attach, detach, ask and wait, while one forks.
@@ -110,7 +110,7 @@ void forks_among_threads() {
   MUST(::semop(set, &give, 1) == 0);
   for (std::thread& thread : threads) thread.join();
   MUST(::semctl(set, 0, IPC_RMID) == 0);
-  wait_for([&one] { return one.attaches() == 1; });
+  MUST(one.attaches() == 1);
 }
 
 // posix_spawn, system and vfork are nobody's business; exec detaches, and the process goes on as another program.
@@ -132,7 +132,7 @@ void spawns() {
     ::_exit(127);
   }
   MUST(::waitpid(pid, &status, 0) == pid && status == 0);
-  wait_for([&one] { return one.attaches() == 1; });
+  MUST(one.attaches() == 1);
 }
 
 // Who has become somebody else is somebody else to the object, and still at the same agent. (As root.)
