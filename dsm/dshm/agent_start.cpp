@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include <ctime>
@@ -33,6 +34,14 @@ std::string folder_of(std::string_view path) {
 bool secure() { return ::getauxval(AT_SECURE) != 0; }
 
 bool can_run(const std::string& path) { return ::access(path.c_str(), X_OK) == 0; }
+
+// Whether only root, or whose rights this program has, decides what is there. (Anybody may be able to put a hard link to a
+// set-user-id program into a folder of his own: what is beside that is his.)
+bool is_kept(const std::string& path) {
+  struct stat status {};
+  if (::stat(path.c_str(), &status) != 0) return false;
+  return (status.st_uid == 0 || status.st_uid == ::geteuid()) && (status.st_mode & S_IWOTH) == 0;
+}
 
 // Here is any address of this library: its own file, or the program's, where it is linked in. Only by an absolute path: the
 // program may have changed its folder since the library was loaded.
@@ -174,7 +183,11 @@ std::string find_agent() {
   if (const char* named = ::secure_getenv("DSHM_AGENT"); named != nullptr && *named != '\0') return named;
   const std::string folder = program_folder();
   const std::string beside = folder.empty() ? "" : folder + "/dshm_agent";
-  if (secure()) return folder.empty() ? "" : first_that_runs({beside, folder + "/../bin/dshm_agent"});
+  if (secure()) {
+    if (folder.empty() || !is_kept(folder)) return {};
+    const std::string path = first_that_runs({beside, folder + "/../bin/dshm_agent"});
+    return is_kept(folder_of(path)) && is_kept(path) ? path : "";
+  }
   const std::string found = first_that_runs({beside_library(), beside});
   return found.empty() ? in_path() : found;
 }
@@ -183,8 +196,9 @@ std::string without_agent() {
   if (!secure()) {
     return "there is no dshm_agent in ../bin beside libdshm, beside the program or in PATH; set DSHM_AGENT to its path";
   }
-  return "there is no dshm_agent beside the program or in ../bin; a set-user-id program looks nowhere else (not at "
-         "DSHM_AGENT, not in PATH): put it there";
+  return "there is no dshm_agent beside the program or in ../bin (or others may write there); a set-user-id program "
+         "looks "
+         "nowhere else, not at DSHM_AGENT, not in PATH: put it there";
 }
 
 std::string start_agent(const std::string& path, const std::string& server) {

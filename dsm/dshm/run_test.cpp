@@ -293,13 +293,24 @@ TEST_F(SetUserId, ProgramsTakeNoKeyFileFromTheEnvironment) {
   }
 }
 
-TEST_F(SetUserId, ProgramsWithoutAnAgentSayWhereItShouldBe) {
-  const Ended end = run({owned("dshm_guest_linked"), "has_no_key"});
-  EXPECT_EQ(end.out, "well\n") << text(end);
-  EXPECT_EQ(
-      end.err,
-      "dshm: there is no dshm_agent beside the program or in ../bin; a set-user-id program looks nowhere else (not "
-      "at DSHM_AGENT, not in PATH): put it there\n");
+TEST_F(SetUserId, ProgramsTakeNoAgentThatAnybodyMayHavePutThere) {
+  const std::string guest = owned("dshm_guest_linked");
+  const auto expect_none = [&] {
+    const Ended end = run({guest, "has_no_key"});
+    EXPECT_EQ(end.out, "well\n") << text(end);
+    EXPECT_EQ(end.err,
+              "dshm: there is no dshm_agent beside the program or in ../bin (or others may write there); a set-user-id "
+              "program looks nowhere else, not at DSHM_AGENT, not in PATH: put it there\n");
+  };
+  expect_none();
+  const std::string agent = owned("dshm_agent");
+  EXPECT_THAT(run({guest, "has_no_key"}).err, HasSubstr("key file"));
+  ASSERT_EQ(::chown(agent.c_str(), stranger, stranger), 0);
+  expect_none();
+  ASSERT_EQ(::chown(agent.c_str(), owner, owner) | ::chown(folder.c_str(), stranger, stranger), 0);
+  expect_none();
+  ASSERT_EQ(::chown(folder.c_str(), 0, 0) | ::chmod(folder.c_str(), 01777), 0);
+  expect_none();
 }
 
 // ---- the end ----
