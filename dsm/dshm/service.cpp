@@ -82,10 +82,12 @@ bool begin_to_leave() noexcept {
 // The service connection as long as it is one: the program may have closed it, by a raw system call.
 bool watch() noexcept {
   Process& own = process();
-  bool connected = true, leaving = false;
+  bool connected = true, leaving = false, unsaid = false;
   for (std::int64_t next_look = 0;;) {
     const std::int64_t now = boot_ns();
-    if (now >= own.lease->until_ns.load()) {
+    const std::int64_t until = own.lease->until_ns.load();
+    // 0: the agent has ended it, and says why; if it can.
+    if (until == 0 ? unsaid : now >= until) {
       end({"dsmd at ", *own.server,
            " has not been heard of for too long; attached segments raise SIGBUS, calls fail with EIDRM"});
       return false;
@@ -103,7 +105,9 @@ bool watch() noexcept {
     }
     pollfd wanted{connected ? own.service.get() : -1, POLLIN, 0};
     const timespec limit{0, look_ns};
-    if (kernel::poll(&wanted, 1, &limit, nullptr) == 1 && own.service.open() && !hear()) return false;
+    const int count = kernel::poll(&wanted, 1, &limit, nullptr);
+    if (count == 1 && own.service.open() && !hear()) return false;
+    unsaid = until == 0 && count == 0;
   }
 }
 
