@@ -21,13 +21,14 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr std::size_t max_body = sysv::max_frame;  // what a member says is shorter
-constexpr std::size_t frames_per_turn = 256;       // of one agent, before others are heard
-constexpr milliseconds time_per_turn{2};           // likewise, for some of what it may ask takes long
-constexpr std::size_t unread_max = 16u << 20;      // bytes that may wait for one agent
-constexpr std::size_t pending_max = 16'384;        // strangers and guests in the handshake, if descriptors allow
-constexpr milliseconds enter_patience{10'000};     // from the handshake of a guest to its Enter
-constexpr milliseconds leave_patience{5'000};      // from its dismissal to its going
+constexpr std::size_t max_body = sysv::max_frame;   // what a member says is shorter
+constexpr std::size_t frames_per_turn = 256;        // of one agent, before others are heard
+constexpr milliseconds time_per_turn{2};            // likewise, for some of what it may ask takes long
+constexpr std::size_t unread_max = 16u << 20;       // bytes that may wait for one agent
+constexpr std::size_t all_unread_max = 128u << 20;  // and for all: beyond it, the one for whom most waits is dropped
+constexpr std::size_t pending_max = 16'384;         // strangers and guests in the handshake, if descriptors allow
+constexpr milliseconds enter_patience{10'000};      // from the handshake of a guest to its Enter
+constexpr milliseconds leave_patience{5'000};       // from its dismissal to its going
 
 sigset_t take_signals() {
   const sigset_t set = ipc::stop_signals();
@@ -118,6 +119,7 @@ void Server::turn() {
   if (!ending_) door_.add_to(set);
   if (::poll(set.data(), set.size(), timeout_ms(Clock::now())) == -1 && errno != EINTR) ipc::throw_errno("poll");
   const Time now = Clock::now();
+  told_ = 0;
   read_signals();
   hear(now);
   sessions_.tick(now);
@@ -187,7 +189,8 @@ bool Server::hear(GuestId id, Guest& guest, Time now) {
   guest.more = false;
   const Time begun = Clock::now();
   for (std::size_t frames = 0;; ++frames) {
-    if (guest.agent && (frames == frames_per_turn || (frames != 0 && Clock::now() - begun >= time_per_turn))) {
+    const bool enough = frames == frames_per_turn || told_ > all_unread_max || Clock::now() - begun >= time_per_turn;
+    if (guest.agent && frames != 0 && enough) {
       guest.more = true;
       return !guest.dismissed || now < guest.until;
     }
@@ -266,6 +269,7 @@ void Server::hand_out(Time now) {
   for (SysvHome::Command& command : sysv_.take_commands()) {
     const auto found = guests_.find(command.to);
     if (found == guests_.end() || found->second.dismissed) continue;
+    told_ += command.frame.size();
     if (!command.frame.empty()) found->second.out.push(std::move(command.frame));
     if (command.end) dismiss(found->second, now);
   }
@@ -281,16 +285,25 @@ void Server::shut_if_over(Guest& guest) {
 void Server::flush(Time now) {
   for (bool again = true; again;) {
     again = false;
+    std::size_t all = 0;
+    auto most = guests_.end();
     for (auto at = guests_.begin(); at != guests_.end();) {
       auto& [id, guest] = *at;
       const net::Io io = guest.out.empty() ? net::Io::done : guest.out.flush(guest.channel);
       if (io == net::Io::done || (io == net::Io::again && guest.out.bytes() <= unread_max)) {
         shut_if_over(guest);
+        all += guest.out.bytes();
+        if (most == guests_.end() || guest.out.bytes() > most->second.out.bytes()) most = at;
         ++at;
         continue;
       }
       sysv_.gone(id, io == net::Io::again ? "it does not read what it is told" : "its connection ended", now);
       at = guests_.erase(at);
+      again = true;
+    }
+    if (all > all_unread_max) {
+      sysv_.gone(most->first, "it reads least of what all are told", now);
+      guests_.erase(most);
       again = true;
     }
     hand_out(now);

@@ -73,6 +73,7 @@ class Server {
   Guests guests_;                             // by age
   std::map<const Session*, Window> windows_;  // of those that have started
   GuestId next_ = 1;
+  std::size_t told_ = 0;    // bytes to agents in this turn
   std::size_t unsaid_ = 0;  // lines, since the last that could be said
   int signo_ = 0;           // that came; 0: none
   bool ending_ = false;     // nobody is let in any more; it waits for those who are here to go

@@ -190,6 +190,7 @@ int SemaphoreSets::get_all(const Caller& caller, std::int32_t id, std::vector<st
   const int error = readable_one(caller, id, 0, set);
   if (error != 0) return error;
   out.clear();
+  out.reserve(static_cast<std::size_t>(set->count()));
   for (std::int32_t i = 0; i < set->count(); ++i) out.push_back(static_cast<std::uint16_t>(set->value(i)));
   return 0;
 }

@@ -70,6 +70,16 @@ class Writer {
     put(static_cast<std::uint32_t>(list.size()));
     for (const T& one : list) put(one);
   }
+  template <Number T>
+  void put(const std::vector<T>& list) {  // there may be 32,000
+    put(static_cast<std::uint32_t>(list.size()));
+    bytes_.resize(bytes_.size() + list.size() * sizeof(T));
+    std::uint8_t* at = bytes_.data() + bytes_.size() - list.size() * sizeof(T);
+    for (const T one : list) {
+      endian::endian_store<T, sizeof(T), endian::order::big>(at, one);
+      at += sizeof(T);
+    }
+  }
   void put(const std::string& text) {
     put(static_cast<std::uint32_t>(text.size()));
     bytes_.insert(bytes_.end(), text.begin(), text.end());

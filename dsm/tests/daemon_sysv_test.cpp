@@ -6,6 +6,7 @@
 
 #include <cerrno>
 #include <chrono>
+#include <deque>
 #include <optional>
 
 #include "dsm/net/channel.hpp"
@@ -97,6 +98,11 @@ class Agent {
     if (message.carries_page) frame.bytes.assign(sysv::page_bytes, byte);
     EXPECT_TRUE(send(frame));
   }
+  // What it does not read waits at dsmd, and not in this machine's buffers.
+  void have_no_buffer() {
+    const int least = 1;
+    EXPECT_EQ(::setsockopt(channel_.fd(), SOL_SOCKET, SO_RCVBUF, &least, sizeof least), 0);
+  }
   void beat() { EXPECT_EQ(call({.call = Call::beat, .size = 7}).value, 7); }
 
   std::uint32_t tenure = 0;
@@ -183,6 +189,28 @@ TEST(DaemonSysv, WhoDoesNotReadHoldsUpNobody) {
     if (i % 100 == 0) good.beat();
   }
   EXPECT_TRUE(comes_to_say(dsmd, "dsmd: host lab2 (127.0.0.1) has gone"));
+  good.beat();
+}
+
+// Each of them is told less than one may leave unread.
+TEST(DaemonSysv, ManyWhoDoNotReadTakeNoMoreMemoryThanThereIsForAll) {
+  constexpr core::Page pages = 3500;
+  const std::string line = "it reads least of what all are told";
+  Dsmd dsmd;
+  Agent good(dsmd, "lab1");
+  const std::int32_t id = good.get(pages * sysv::page_bytes);
+  std::deque<Agent> bad;
+  while (bad.size() < 48 && dsmd.itself().err().find(line) == std::string::npos) {
+    Agent& agent = bad.emplace_back(dsmd, "lab2");
+    agent.attach(id);
+    agent.have_no_buffer();
+    for (core::Page page = 0; page < pages; ++page) {
+      const Message want{.kind = Kind::want, .access = core::Access::read, .page = page};
+      if (!agent.send(PageFrame{.tenure = agent.tenure, .message = want, .bytes = {}})) break;
+    }
+    good.beat();
+  }
+  EXPECT_TRUE(comes_to_say(dsmd, line));
   good.beat();
 }
 
