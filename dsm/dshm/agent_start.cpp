@@ -35,8 +35,8 @@ bool secure() { return ::getauxval(AT_SECURE) != 0; }
 
 bool can_run(const std::string& path) { return ::access(path.c_str(), X_OK) == 0; }
 
-// Whether only root, or whose rights this program has, decides what is there. (Anybody may be able to put a hard link to a
-// set-user-id program into a folder of his own: what is beside that is his.)
+// Whether only root, or whose rights this program has, decides what is there. (Anybody may be able to put a hard link
+// to a set-user-id program into a folder of his own: what is beside that is his.)
 bool is_kept(const std::string& path) {
   struct stat status {};
   if (::stat(path.c_str(), &status) != 0) return false;
@@ -128,8 +128,8 @@ int become_parent(void* argument) {
   return 0;
 }
 
-// All but what would put this library in front of the agent's calls. Of a program with more rights nothing at all: it may
-// have become its owner altogether, and then the agent itself sees no reason for distrust.
+// All but what would put this library in front of the agent's calls. Of a program with more rights nothing at all: it
+// may have become its owner altogether, and then the agent itself sees no reason for distrust.
 std::vector<char*> agent_environment() {
   std::vector<char*> environment;
   for (char** entry = environ; !secure() && entry != nullptr && *entry != nullptr; ++entry) {

@@ -7,7 +7,8 @@
 namespace dsm::dshm {
 
 // Where it was found; empty if nowhere. $DSHM_AGENT, then beside this library (../bin), beside the program, in PATH. In a
-// set-user-id program: only beside the program, and in ../bin from there, if nobody but its user and root may write there.
+// set-user-id program: only beside the program, and in ../bin from there, if nobody but its user and root may write
+// there.
 [[nodiscard]] std::string find_agent();
 
 // What to say, and to do, when it was found nowhere: one clause.

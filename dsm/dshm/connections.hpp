@@ -33,8 +33,8 @@ class Connection {
   [[nodiscard]] int receive(sysv::Answer& answer, int& passed);
   // Waits until there is an answer, with this signal mask: 0, EINTR, or EIDRM.
   [[nodiscard]] int wait(const kernel::Mask& mask) noexcept;
-  // Whether this is a child that a handler has made during wait(): then the question, and the connection, are its parent's,
-  // and here nothing more is done with them.
+  // Whether this is a child that a handler has made during wait(): then the question, and the connection, are its
+  // parent's, and here nothing more is done with them.
   [[nodiscard]] bool left_to_parent() noexcept;
 
  private:

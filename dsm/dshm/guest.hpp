@@ -77,8 +77,8 @@ void in_child(Do act) {
   MUST(status_of_child(act) == 0);
 }
 
-// Asks again and again: for what no call waits for, as that somebody waits at a set. (That a semaphore has a value is waited
-// for by semop; and what a child had is given back when wait() returns.)
+// Asks again and again: for what no call waits for, as that somebody waits at a set. (That a semaphore has a value is
+// waited for by semop; and what a child had is given back when wait() returns.)
 template <class Condition>
 void wait_for(Condition condition) {
   for (int i = 0; i < 6000 && !condition(); ++i) ::usleep(10'000);

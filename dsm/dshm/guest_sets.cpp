@@ -142,8 +142,8 @@ void undone() {
   MUST(::waitpid(pid, nullptr, 0) == pid);
 }
 
-// A handler forks in the middle of a semop: both come back with EINTR, and the child has nothing to do with what its parent
-// waited for. With something attached, and without.
+// A handler forks in the middle of a semop: both come back with EINTR, and the child has nothing to do with what its
+// parent waited for. With something attached, and without.
 void forks_in_wait() {
   static volatile pid_t child = 0;
   const Set set(2);

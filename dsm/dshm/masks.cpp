@@ -1,11 +1,13 @@
 // SIGSEGV stays out of signal masks from the loading of the library on, and out of those for the length of a wait, too.
 //
-// Without userfaultfd, touching attached memory raises SIGSEGV, and a thread that has it blocked is ended by it. A thread
-// may have blocked all signals long before the first attach, and nobody could open its mask then: so none gets to block it
-// (dsm/pager/mask.hpp). A handler that interrupts a wait runs with the mask of the wait: hence the functions here.
+// Without userfaultfd, touching attached memory raises SIGSEGV, and a thread that has it blocked is ended by it. A
+// thread may have blocked all signals long before the first attach, and nobody could open its mask then: so none gets
+// to block it (dsm/pager/mask.hpp). A handler that interrupts a wait runs with the mask of the wait: hence the
+// functions here.
 //
 // Not seen: raw system calls, and the obsolete sigset, sighold, sigblock and sigsetmask.
-// async-signal-safe: as POSIX asks of each of them (dlsym is not, hence the constructor). Points of cancellation, as ever.
+// async-signal-safe: as POSIX asks of each of them (dlsym is not, hence the constructor). Points of cancellation, as
+// ever.
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>

@@ -1,4 +1,5 @@
-// mmap, munmap, mremap, mprotect, pkey_mprotect, in front of the C library's: what they do to attached memory, the agent must know.
+// mmap, munmap, mremap, mprotect, pkey_mprotect, in front of the C library's: what they do to attached memory, the
+// agent must know.
 //
 // All else goes to the kernel at once. Not seen: raw system calls. madvise and mlock need no care.
 #include <errno.h>

@@ -1,4 +1,5 @@
-// dsm/dshm/run_host.hpp - for dshm_run_test: a dsmd of the test's own, programs under dshmrun, and what is left of them.
+// dsm/dshm/run_host.hpp - for dshm_run_test: a dsmd of the test's own, programs under dshmrun, and what is left of
+// them.
 //
 // Thread-safety: none.
 #pragma once

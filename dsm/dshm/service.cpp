@@ -1,5 +1,6 @@
 // The service connection and its thread: it hears the agent's orders, and looks at the lease.
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,19 +54,33 @@ bool hear() noexcept {
 
 // ---- the end of a program whose main thread has left ----
 
-// Whether the main thread has called pthread_exit, and this one is all that is left. No file is opened for it: a number could
-// be the one that the program is about to get. A main thread that has ended has no memory any more, and so no /proc/self/exe.
-// That is looked at first: once it has ended, the last of the others could not make one more.
+// What proc(5) says: Z behind the name, which may have any letters.
+bool main_is_zombie() noexcept {
+  const int file = static_cast<int>(::syscall(SYS_openat, AT_FDCWD, "/proc/self/stat", O_RDONLY | O_CLOEXEC, 0));
+  if (file < 0) return false;
+  char text[256];
+  const long got = ::syscall(SYS_read, file, text, sizeof text - 1);
+  kernel::close(file);
+  text[std::max(got, 0L)] = '\0';
+  const char* const end = ::strrchr(text, ')');
+  return end != nullptr && end[1] == ' ' && end[2] == 'Z';
+}
+
+// Whether the main thread has called pthread_exit, and this one is all that is left. As long as that is not so, no file
+// is opened for it: a number could be the one that the program is about to get. A main thread that has ended has no
+// memory any more, and so no /proc/self/exe. That is looked at first: then the last of the others could not make one
+// more.
 bool alone() noexcept {
   char name[1];
   if (::readlink("/proc/self/exe", name, sizeof name) != -1 || errno != ENOENT) return false;
   struct stat threads {
   };  // a folder has a link for each folder in it, and two of its own; that of the main thread stays
-  return ::stat("/proc/self/task", &threads) == 0 && threads.st_nlink == 2 + 2;
+  return ::stat("/proc/self/task", &threads) == 0 && threads.st_nlink == 2 + 2 && main_is_zombie();
 }
 
-// As a program's last thread does it (pthread_exit(3)). On a thread of its own: what is done at the end may touch attached
-// memory, and this one is to hear the orders then. Signals that wait already are those that the program had blocked.
+// As a program's last thread does it (pthread_exit(3)). On a thread of its own: what is done at the end may touch
+// attached memory, and this one is to hear the orders then. Signals that wait already are those that the program had
+// blocked.
 void* leave(void*) {
   kernel::Mask pending = 0;
   ::syscall(SYS_rt_sigpending, &pending, sizeof pending);

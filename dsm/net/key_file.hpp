@@ -12,8 +12,8 @@ namespace dsm::net {
 
 inline constexpr const char* key_file_variable = "DSM_KEY_FILE";
 
-// What that variable says; else ~/.config/dsm/key. In a set-user-id program neither the variable nor HOME counts: then it is
-// in the folder that the list of users (getpwuid) has for the effective user.
+// What that variable says; else ~/.config/dsm/key. In a set-user-id program neither the variable nor HOME counts: then
+// it is in the folder that the list of users (getpwuid) has for the effective user.
 [[nodiscard]] std::string usual_key_file();
 // Throws if there is none, if others may read or change it, or if it holds no key.
 [[nodiscard]] JobKey read_key_file(const std::string& path);

@@ -7,8 +7,8 @@
 // line.
 //
 // Not seen: raw system calls, the obsolete sigset, sigvec and sigblock, and masks for the length of a wait (ppoll,
-// sigsuspend; libdshm sees those, dsm/dshm/masks.cpp): a handler that interrupts such a wait with SIGSEGV blocked must not
-// touch the region.
+// sigsuspend; libdshm sees those, dsm/dshm/masks.cpp): a handler that interrupts such a wait with SIGSEGV blocked must
+// not touch the region.
 //
 // async-signal-safe: yes, as POSIX asks of them; dlsym is not, hence the constructor.
 #include <dlfcn.h>

@@ -13,8 +13,8 @@ namespace dsm::pager {
 // As pthread_sigmask(3), in front of it.
 int set_mask(int how, const sigset_t* mask, sigset_t* old) noexcept;
 
-// From now on SIGSEGV stays out of masks even while no pager stands, so that no thread has it blocked when one comes. That
-// this thread has it blocked counts as a wish from now on. Until a pager stands, nobody holds a signal back.
+// From now on SIGSEGV stays out of masks even while no pager stands, so that no thread has it blocked when one comes.
+// That this thread has it blocked counts as a wish from now on. Until a pager stands, nobody holds a signal back.
 void keep_open() noexcept;
 
 // Whether SIGSEGV stays out of masks.
