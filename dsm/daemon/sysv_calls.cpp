@@ -290,10 +290,7 @@ void SysvHome::leave(Agent& agent, std::uint32_t tenure) {
 
 int SysvHome::operate(Agent& agent, const Question& q, Time now) {
   if (q.timeout_ns < -1) return EINVAL;
-  if (agent.waiting.size() >= config_.limits.waiting || waiting_.size() >= config_.limits.all_waiting ||
-      !has_room_for(agent, q.process)) {
-    return ENOMEM;
-  }
+  if (!has_room_for(agent, q.process)) return ENOMEM;
   Process& process = process_of(agent, q);  // refused or not: it may owe undo values, or touch the set at its end
   const sysv::Ticket ticket = next_ticket_++;
   const int error = sets_.operate(q.caller, {agent.number, q.process}, q.id, q.ops, ticket);
@@ -302,6 +299,11 @@ int SysvHome::operate(Agent& agent, const Question& q, Time now) {
   if (q.timeout_ns == 0) {
     sets_.cancel(ticket);
     return EAGAIN;
+  }
+  // Not before: who would let the others go must not be refused because so many wait.
+  if (agent.waiting.size() >= config_.limits.waiting || waiting_.size() >= config_.limits.all_waiting) {
+    sets_.cancel(ticket);
+    return ENOMEM;
   }
   const Time until = time_limit(now, q.timeout_ns);
   agent.waiting[q.request] = ticket;

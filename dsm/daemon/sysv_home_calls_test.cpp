@@ -114,6 +114,16 @@ TEST(SysvHome, AnAgentHasRoomForSoManyProcessesAttachesAndCalls) {
   EXPECT_EQ(s.come().attach(1, id), 0) << "other agents have room of their own";
 }
 
+TEST(SysvHome, WhoLetsOthersGoIsNotRefusedBecauseSoManyWait) {
+  Scene s({.waiting = 1});
+  Agent& a = s.come();
+  const std::int32_t set = a.get_set(1);
+  const auto waiting = a.operate(1, set, -1);
+  EXPECT_EQ(a.over(a.operate(2, set, -1)), ENOMEM);
+  EXPECT_EQ(a.over(a.operate(2, set, 1)), 0);
+  EXPECT_EQ(a.over(waiting), 0);
+}
+
 TEST(SysvHome, AllAgentsTogetherHaveRoomForSoManyToo) {
   Scene s({.all_processes = 2, .all_attaches = 3, .all_waiting = 1});
   Agent& a = s.come("lab1");

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <limits>
+#include <set>
 #include <stdexcept>
 
 namespace dsm::sysv {
@@ -46,6 +47,15 @@ std::size_t SemaphoreSet::remember(Owner owner, std::span<const SemOp> ops) {
     if (has(op, SEM_UNDO)) at->second.try_emplace(op.number);
   }
   return at->second.size() - before + (is_new ? 1 : 0);
+}
+
+std::size_t SemaphoreSet::unremembered(Owner owner, std::span<const SemOp> ops) const {
+  const auto found = undo_.find(owner);
+  std::set<std::int32_t> fresh;
+  for (const SemOp& op : ops) {
+    if (has(op, SEM_UNDO) && (found == undo_.end() || !found->second.contains(op.number))) fresh.insert(op.number);
+  }
+  return fresh.size() + (found == undo_.end() ? 1 : 0);
 }
 
 std::size_t SemaphoreSet::remembered(Owner owner) const { return 1 + undo_.at(owner).size(); }

@@ -33,7 +33,8 @@ class SemaphoreSet {
 
   // From now on the process has undo values here, of these semaphores too; all 0 at first. How many places that took.
   std::size_t remember(Owner owner, std::span<const SemOp> ops);
-  [[nodiscard]] std::size_t remembered(Owner owner) const;  // places in all
+  [[nodiscard]] std::size_t unremembered(Owner owner, std::span<const SemOp> ops) const;  // places that this would take
+  [[nodiscard]] std::size_t remembered(Owner owner) const;                                // places in all
   [[nodiscard]] std::vector<Owner> owners() const;
 
   // What follows serves all who can proceed by it, and adds their answers. `now`: seconds since 1970.

@@ -85,7 +85,7 @@ int SemaphoreSets::operate(const Caller& caller, Owner owner, std::int32_t id, s
     highest = std::max(highest, std::int32_t{op.number});
   }
   // Before the checks: so a call that is refused makes the set one of those that the end of the process touches (otime).
-  if (undoes && !may_owe(owner, 1 + ops.size())) return ENOMEM;
+  if (undoes && !may_owe(owner, set->unremembered(owner, ops))) return ENOMEM;
   if (undoes) used(owner, id);
   if (highest >= set->count()) return EFBIG;
   if (!may_access(set->stat().perm, caller, alters ? writable : readable)) return EACCES;
