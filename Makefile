@@ -217,7 +217,7 @@ sim: ## random programs over random schedules of the protocols: SEED=1 COUNT=100
 # ---- verbs: tests ----------------------------------------------------------------------------------------------------
 
 # ThreadSanitizer and a SIGSEGV handler that works for its living do not go together: it sees what needs no real fault.
-TESTABLE := $(if $(filter thread,$(SANITIZER)),dsm/core dsm/net dsm/node viewer,$(FOLDERS))
+TESTABLE := $(if $(filter thread,$(SANITIZER)),$(addprefix dsm/,core net node sysv daemon dshm dshm_agent) viewer,$(FOLDERS))
 testable = $(foreach t,$(1),$(if $(filter $(TESTABLE),$(FOLDER.$(t))),$(t)))
 ONLY ?=
 QUICK_TESTS := $(call testable,$(if $(ONLY),$(filter $(ONLY),$(TESTS) $(TESTS_LONG)),$(TESTS)))
@@ -240,7 +240,7 @@ asan: ## all quick tests under AddressSanitizer, in build/address
 	@$(MAKE) test SANITIZER=address
 ubsan: ## all quick tests under UndefinedBehaviorSanitizer, in build/undefined
 	@$(MAKE) test SANITIZER=undefined
-tsan: ## the tests of core, net, node and viewer under ThreadSanitizer, in build/thread
+tsan: ## the tests that need no page fault under ThreadSanitizer, in build/thread
 	@$(MAKE) test SANITIZER=thread
 
 # The fuzzers (dsm/tests/fuzz) are compiled by clang, in a folder of their own.
