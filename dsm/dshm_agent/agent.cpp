@@ -124,11 +124,12 @@ void Agent::dispatch(const epoll_event& event) {
     case Source::exits:
       return end_exited();
     case Source::faults:
-      if (const auto at = processes_.find(number);
-          (event.events & EPOLLERR) != 0 && at != processes_.end() && at->second.userfault) {
+      if ((event.events & EPOLLERR) == 0) return read_faults(number);
+      // Before Linux 6.10 reading would wait: its process is sent away at the end of this turn.
+      if (const auto at = processes_.find(number); at != processes_.end() && at->second.userfault) {
         at->second.userfault->is_blocking();
       }
-      return read_faults(number);
+      return;
     case Source::closed:
       drain(closer_.closed());
       return listen_again();

@@ -114,13 +114,14 @@ bool Agent::begin(Connection& connection, const Question& question, Letter& lett
                     .gid = letter.from.gid,
                     .groups = groups_of(letter.from.pid)};
   if (!process.pidfd) {
-    process.pidfd = open_pidfd(letter.from.pid);
+    ipc::Fd pidfd = open_pidfd(letter.from.pid);
     // The pid could be another's by now only if the sender had ended; then its end of the connection has, too.
-    if (!process.pidfd || has_hung_up(connection.fd)) return false;
+    if (!pidfd || has_hung_up(connection.fd)) return false;
     epoll_event event{};
     event.events = EPOLLIN;
     event.data.u64 = process.number;
-    ipc::check(::epoll_ctl(exits_.get(), EPOLL_CTL_ADD, process.pidfd.get(), &event), "epoll_ctl");
+    ipc::check(::epoll_ctl(exits_.get(), EPOLL_CTL_ADD, pidfd.get(), &event), "epoll_ctl");
+    process.pidfd = std::move(pidfd);  // not before its end will be heard of: until then drop() ends the process
   }
   if ((question.flags & hello_uffd) != 0) {
     if (!Userfault::is_one(letter.descriptor.get())) {
@@ -194,11 +195,10 @@ bool Agent::on_service(Connection& connection, const Question& question, Letter&
 // As if they had died. The end of their service connections tells libdshm, which then puts something empty over what is
 // attached. What is said about one may make another one's trouble known.
 void Agent::send_away() {
-  const auto is_to_go = [](const auto& one) { return one.second.is_to_go(); };
-  for (auto at = processes_.begin(); at != processes_.end();) {
-    at = std::find_if(processes_.begin(), processes_.end(), is_to_go);
-    if (at != processes_.end()) exited(at->first);
-  }
+  const auto next = [this] {
+    return std::find_if(processes_.begin(), processes_.end(), [](const auto& one) { return one.second.is_to_go(); });
+  };
+  for (auto at = next(); at != processes_.end(); at = next()) exited(at->first);
 }
 
 void Agent::exited(ProcessNumber number) {

@@ -1,6 +1,7 @@
 // dsmd, two agents and their processes, which speak the local protocol by themselves: pages, and how everything ends.
 #include <gtest/gtest.h>
 #include <sys/shm.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "dsm/dshm_agent/lease.hpp"
 #include "dsm/dshm_agent/testing_bench.hpp"
 #include "ipc/error.hpp"
+#include "ipc/socket.hpp"
 #include "ipc/spawn.hpp"
 
 namespace dsm::dshm_agent::testing {
@@ -242,6 +244,28 @@ TEST_F(Agents, TellInWhichOrderProcessesHaveEnded) {
   EXPECT_EQ(family->hear(), 0) << "the child has ended last";
   EXPECT_EQ(family->wait(), 0);
   EXPECT_EQ(here->wait(), 0);
+}
+
+// It has not been waited for when the agent hears it: so there is a pidfd of it, but nobody at the connection's end.
+TEST_F(Agents, EndThoughAProcessDiedDuringItsHello) {
+  here->stop();
+  Child early([server = here->server()](Child& me) {
+    const ipc::Fd service = ipc::connect_abstract(agent_name(::geteuid(), server), SOCK_SEQPACKET);
+    sysv::Question hello;
+    hello.call = sysv::Call::local_hello;
+    hello.flags = hello_service;
+    hello.size = sysv::wire_version;
+    send_frame(service.get(), hello);
+    me.tell(0);
+    me.await();
+  });
+  EXPECT_EQ(early.hear(), 0);
+  early.kill(SIGKILL);
+  siginfo_t end{};
+  ASSERT_EQ(::waitid(P_PID, static_cast<id_t>(early.pid()), &end, WEXITED | WNOWAIT), 0);
+  here->kill(SIGCONT);
+  EXPECT_EQ(here->wait(), 0);
+  EXPECT_EQ(early.wait(), 128 + SIGKILL);
 }
 
 // Part of an attach that is unmapped leaves the rest; all of it is a detach.
