@@ -6,7 +6,9 @@
 #include <gtest/gtest.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -255,8 +257,14 @@ class SetUserId : public ::testing::Test {
 
   void SetUp() override {
     if (::geteuid() != 0) GTEST_SKIP() << "needs root, to give programs away";
+    struct statvfs where {};
+    ASSERT_EQ(::statvfs(host.dsmd.folder().c_str(), &where), 0);
+    if ((where.f_flag & ST_NOSUID) != 0) GTEST_SKIP() << "needs a temporary folder that is not mounted nosuid";
+    if (::prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1) GTEST_SKIP() << "needs leave to get new privileges";
+    if (::getpwuid(owner) == nullptr) GTEST_SKIP() << "needs a user " << owner << ", who has a home";
     fs::permissions(host.dsmd.folder(), fs::perms::others_exec, fs::perm_options::add);
     fs::create_directory(folder);
+    ASSERT_EQ(::chmod(folder.c_str(), 0755), 0);  // whatever the umask
     fs::copy_file(host.dsmd.key_file(), key);
     ASSERT_EQ(::chown(key.c_str(), owner, owner), 0);
   }
