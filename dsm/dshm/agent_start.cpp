@@ -43,8 +43,8 @@ bool is_kept(const std::string& path) {
   return (status.st_uid == 0 || status.st_uid == ::geteuid()) && (status.st_mode & S_IWOTH) == 0;
 }
 
-// Here is any address of this library: its own file, or the program's, where it is linked in. Only by an absolute path: the
-// program may have changed its folder since the library was loaded.
+// Here is any address of this library: its own file, or the program's, where it is linked in. Only by an absolute path:
+// the program may have changed its folder since the library was loaded.
 std::string beside_library() {
   Dl_info info{};
   if (::dladdr(reinterpret_cast<void*>(&start_agent), &info) == 0 || info.dli_fname == nullptr) return {};

@@ -11,8 +11,9 @@
 namespace dsm::dshm {
 namespace {
 
-// The kernel copies, and says EFAULT where an instruction of our own would raise a signal. Of attached pages that are not
-// here it says so too, unless it asks the agent: so they are brought, and brought again should they leave in between.
+// The kernel copies, and says EFAULT where an instruction of our own would raise a signal. Of attached pages that are
+// not here it says so too, unless it asks the agent: so they are brought, and brought again should they leave in
+// between.
 bool copy(void* to, const void* from, std::size_t size, bool in) noexcept {
   constexpr int tries = 1000;
   const int before = errno;

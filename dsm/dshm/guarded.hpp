@@ -1,4 +1,5 @@
-// dsm/dshm/guarded.hpp - memory of the program's that a call was given: copied as the kernel would, EFAULT instead of death.
+// dsm/dshm/guarded.hpp - memory of the program's that a call was given: copied as the kernel would, EFAULT instead of
+// death.
 //
 // Thread-safe. async-signal-safe: yes.
 #pragma once

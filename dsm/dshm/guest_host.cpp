@@ -61,8 +61,8 @@ void has_no_key_as_owner() {
   has_no_key();
 }
 
-// Says "ready" when two pages of its segment are here and two are not, then waits for a line, and touches one: what comes
-// then is what the test is about. With "calls": it does not touch, but asks.
+// Says "ready" when two pages of its segment are here and two are not, then waits for a line, and touches one: what
+// comes then is what the test is about. With "calls": it does not touch, but asks.
 void waits_for_the_end(int argc, char** argv) {
   static Segment& one = *new Segment(4);
   volatile char* const where = one.attach();

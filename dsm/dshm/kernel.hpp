@@ -1,7 +1,8 @@
-// dsm/dshm/kernel.hpp - system calls that go past the C library's functions, and so past the ones that stand in front of it.
+// dsm/dshm/kernel.hpp - system calls that go past the C library's functions, and so past the ones that stand in front
+// of it.
 //
-// libdshm puts functions in front of close, mmap, recvmsg ... for the program; what it does itself must not come by there,
-// must be no cancellation point, and must be allowed in a signal handler and between clone and exec.
+// libdshm puts functions in front of close, mmap, recvmsg ... for the program; what it does itself must not come by
+// there, must be no cancellation point, and must be allowed in a signal handler and between clone and exec.
 // async-signal-safe: yes. Thread-safe: yes. Results are those of syscall(2): -1 and errno.
 #pragma once
 #include <poll.h>
@@ -58,7 +59,8 @@ inline constexpr Mask by_instruction = bit(SIGSEGV) | bit(SIGBUS) | bit(SIGILL) 
 // Signals are blocked as long as it lives.
 class Quiet {
  public:
-  // `calls`: those that an instruction of the caller raises stay open; so he may touch memory of the program's choosing.
+  // `calls`: those that an instruction of the caller raises stay open; so he may touch memory of the program's
+  // choosing.
   // `all`: for who holds a lock that a SIGSEGV handler asks for; he touches no such memory.
   enum class Kind { calls, all };
   explicit Quiet(Kind kind) noexcept {

@@ -20,8 +20,8 @@ namespace {
 
 constinit Process only;
 
-// A program that is linked with libdshm.a gets what it refers to: all that stands in front of the C library is to come, one
-// name of each file, for other libraries call it, too.
+// A program that is linked with libdshm.a gets what it refers to: all that stands in front of the C library is to come,
+// one name of each file, for other libraries call it, too.
 [[gnu::used]] void* const all_files[] = {
     reinterpret_cast<void*>(&be_there_at_forks),
     reinterpret_cast<void*>(&::munmap),
@@ -34,9 +34,9 @@ constinit Process only;
 
 constexpr const char* usual_server = "localhost:8080";
 
-// One that has said `taken`, because there was another agent a moment ago, or that was about to go when we connected, because
-// its last process had left, may have gone by now. Then its successor is ours; it takes an agent's end for each turn, so
-// there will not be many.
+// One that has said `taken`, because there was another agent a moment ago, or that was about to go when we connected,
+// because its last process had left, may have gone by now. Then its successor is ours; it takes an agent's end for each
+// turn, so there will not be many.
 constexpr int agents_max = 10;
 
 // A connection to the agent, which is started if there is none. -1, and a clause in `why`; empty: try again.
@@ -84,8 +84,8 @@ void start() {
   only.state = State::live;
 }
 
-// What a child that was made by clone or _Fork finds is its parent's: the connections, and memory of which no agent knows
-// that this process has it, too.
+// What a child that was made by clone or _Fork finds is its parent's: the connections, and memory of which no agent
+// knows that this process has it, too.
 void disown() {
   lock_connections();
   forget_connections();

@@ -43,8 +43,8 @@ bool may_wait(const std::vector<sysv::SemOp>& ops) {
                      [](const sysv::SemOp& op) { return op.change <= 0 && (op.flags & IPC_NOWAIT) == 0; });
 }
 
-// Signals are open while it waits, and only then. Cut short, it is cancelled; as `cancel` goes the way of the question, and
-// behind it, what could be done at once has been done, and is not taken back. A child that a handler makes has not
+// Signals are open while it waits, and only then. Cut short, it is cancelled; as `cancel` goes the way of the question,
+// and behind it, what could be done at once has been done, and is not taken back. A child that a handler makes has not
 // asked for anything: for it the wait was cut short, as the kernel has it.
 int operate(Question& question) {
   if (const int error = begin(); error != 0) return error;
