@@ -3,7 +3,6 @@
 #include <sodium.h>
 
 #include <algorithm>
-#include <stdexcept>
 #include <string_view>
 
 namespace dsm::net {
@@ -13,13 +12,7 @@ constexpr std::size_t magic_size = handshake_magic.size();
 constexpr std::size_t nonce_size = 32;
 constexpr std::size_t mac_size = 32;
 using Bytes = std::array<std::uint8_t, 32>;
-static_assert(key_size >= crypto_generichash_KEYBYTES_MIN && key_size <= crypto_generichash_KEYBYTES_MAX);
 static_assert(mac_size >= crypto_generichash_BYTES_MIN && mac_size <= crypto_generichash_BYTES_MAX);
-
-void start_sodium() {
-  static const bool ready = sodium_init() >= 0;
-  if (!ready) throw std::runtime_error("libsodium cannot be initialized");
-}
 
 // What each role signs starts with its own text, so neither can be taken for the other, nor for anything else that this
 // key signs: a wish for encryption, and the keys for it. The texts are of equal length: no two inputs run together to
@@ -60,27 +53,6 @@ Bytes bytes_at(const std::string& in, std::size_t offset) {
 }
 
 }  // namespace
-
-JobKey random_key() {
-  start_sodium();
-  JobKey key;
-  randombytes_buf(key.data(), key.size());
-  return key;
-}
-
-// Begins as nothing does that a handshake signs: that begins with the magic.
-JobKey session_key(const JobKey& daemon_key, std::string_view session, const SessionNonce& nonce) {
-  constexpr std::string_view text = "dsm session: ";
-  start_sodium();
-  crypto_generichash_state state;
-  crypto_generichash_init(&state, daemon_key.data(), daemon_key.size(), key_size);
-  crypto_generichash_update(&state, reinterpret_cast<const unsigned char*>(text.data()), text.size());
-  crypto_generichash_update(&state, nonce.data(), nonce.size());
-  crypto_generichash_update(&state, reinterpret_cast<const unsigned char*>(session.data()), session.size());
-  JobKey key;
-  crypto_generichash_final(&state, key.data(), key.size());
-  return key;
-}
 
 Handshake::Handshake(Role role, const Credentials& credentials) : role_(role), credentials_(credentials) {
   start_sodium();

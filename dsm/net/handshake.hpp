@@ -20,20 +20,10 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <string_view>
+
+#include "dsm/net/job_key.hpp"
 
 namespace dsm::net {
-
-inline constexpr std::size_t key_size = 32;
-using JobKey = std::array<std::uint8_t, key_size>;
-
-[[nodiscard]] JobKey random_key();
-
-// The key of one session of dsmd's (door 2), for the connections between its members. Whoever has dsmd's key can make it:
-// it keeps nobody out who would be let in. What it is for: dsmd draws a nonce for each session, so a member that is left
-// over from another one, maybe of the same name, cannot be taken for a rank of this, though ports and ranks are used again.
-using SessionNonce = std::array<std::uint8_t, 32>;
-[[nodiscard]] JobKey session_key(const JobKey& daemon_key, std::string_view session, const SessionNonce& nonce);
 
 // What a peer must have, and want, too.
 struct Credentials {

@@ -6,7 +6,7 @@
 #pragma once
 #include <string>
 
-#include "dsm/net/handshake.hpp"
+#include "dsm/net/job_key.hpp"
 
 namespace dsm::net {
 

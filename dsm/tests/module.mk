@@ -49,7 +49,7 @@ fuzz_names := machine_file frame message handshake classroom sealed sysv
 fuzz_parsers := $(addprefix dsm/launch/,machine_file.cpp control.cpp classroom.cpp) \
   $(addprefix dsm/net/,frame.cpp handshake.cpp handshaking.cpp channel_receive.cpp seal.cpp rendezvous.cpp) dsm/sysv/wire.cpp
 fuzz_sources := $(patsubst %,dsm/tests/fuzz/%.cpp,harness stream peer handshake_tcp $(fuzz_names)) \
-  $(fuzz_parsers) $(addprefix dsm/net/,acceptor.cpp address.cpp channel.cpp port_range.cpp)
+  $(fuzz_parsers) $(addprefix dsm/net/,job_key.cpp acceptor.cpp address.cpp channel.cpp port_range.cpp)
 fuzz_stands_on := sysv_home sysv core ipc06 ipc04 ipc03 ipc02 ipc01
 $(eval $(call test,fuzz_test,$(fuzz_sources) dsm/tests/fuzz/fuzz_test.cpp,$(fuzz_stands_on),-lsodium -lfmt))
 SOURCES += dsm/tests/fuzz/driver.cpp

@@ -37,6 +37,11 @@ daemon::SysvLimits limits() {
   out.processes = 3;
   out.attaches = 6;
   out.waiting = 3;
+  out.segments.max_pages = 40;
+  out.sets.all = 24;
+  out.sets.undos = 6, out.sets.all_undos = 9;
+  out.sets.together = 4;
+  out.all_processes = 5, out.all_attaches = 9, out.all_waiting = 5;
   return out;
 }
 
