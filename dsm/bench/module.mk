@@ -7,7 +7,7 @@ $(eval $(call test,bench_test,$(patsubst %,$(BENCH)/%_test.cpp,limits report job
 # The same for System V segments between two hosts. It runs itself under dshmrun.
 $(eval $(call program,dshm_bench,$(BENCH)/sysv_main.cpp $(BENCH)/sysv_member.cpp dsm/dshm/userfault.cpp,bench ipc01 ipc03 ipc04 ipc06,-lboost_program_options -lfmt))
 $(BIN)/dshm_bench: | $(addprefix $(BIN)/,dsmd dshmrun dshm_agent) $(LIB)/libdshm.so
-# Not with a sanitizer that wants to be the first library of a program (dsm/dshm/module.mk).
-ifeq ($(filter address thread,$(SANITIZER)),)
+# Not with ThreadSanitizer (dsm/dshm/module.mk).
+ifneq ($(SANITIZER),thread)
 $(eval $(call test,dshm_bench_test,$(BENCH)/sysv_test.cpp,ipc04,,dshm_bench))
 endif

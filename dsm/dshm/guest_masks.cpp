@@ -77,6 +77,7 @@ void masks() {
   MUST(::pthread_attr_init(&attributes) == 0 && ::pthread_attr_setsigmask_np(&attributes, &all) == 0);
   const auto start = [](void* act) -> void* { return (*static_cast<decltype(wait_and_touch)*>(act))(1), nullptr; };
   MUST(::pthread_create(&made, &attributes, start, const_cast<void*>(static_cast<const void*>(&wait_and_touch))) == 0);
+  MUST(::pthread_attr_destroy(&attributes) == 0);
   for (int i = 0; i < 2; ++i) MUST(::read(blocked[0], &byte, 1) == 1);
   const Segment one(8);
   where = one.attach();

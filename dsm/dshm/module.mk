@@ -15,8 +15,8 @@ $(eval $(call program,dshm_guest,$(guest),))
 # And the same program, linked with the library.
 $(eval $(call program,dshm_guest_linked,$(guest),))
 $(BIN)/dshm_guest_linked: $(LIB)/libdshm.a
-# Not with a sanitizer that wants to be the first library of a program: the programs here are not built for it.
-ifeq ($(filter address thread,$(SANITIZER)),)
+# Not with ThreadSanitizer, which must be the first library of a program: the programs here are not built for it.
+ifneq ($(SANITIZER),thread)
 dshm_run_stands_on := testbench node core pager net telemetry ipc06 ipc04 ipc03 ipc02 ipc01
 $(eval $(call test,dshm_run_test,dsm/dshm/run_test.cpp dsm/tests/daemon_bench.cpp,$(dshm_run_stands_on),-lsodium,dsmd dshmrun dshm_guest dshm_guest_linked dshm_agent))
 $(BUILD)/tests/dshm_run_test: | $(LIB)/libdshm.so

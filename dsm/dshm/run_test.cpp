@@ -82,12 +82,14 @@ TEST_P(Dshm, ForksHaveWhatTheirParentsHad) {
 }
 
 // libdshm.a gives all that libdshm.so has, though the program refers to little of it.
+#ifndef __SANITIZE_ADDRESS__  // whose own write(2) is found before that of an archive
 TEST_P(Dshm, GoesWellInAProgramThatIsLinkedWithIt) {
   Words environment = host.environment({"DSHM_SERVER=" + host.dsmd.at()});
   for (const std::string name : {"forks", "closes", "transfers"})
     expect_well(Program({program_path("dshm_guest_linked"), name}, environment).wait());
   host.expect_empty();
 }
+#endif
 
 TEST_P(Dshm, WhoIsStartedWithAllSignalsBlockedMayTouch) {
   Words line{"env", "--block-signal"};
@@ -136,7 +138,7 @@ TEST_P(Contention, NobodyLosesWhatHeHasWritten) {
   const auto [first, second] = GetParam();
   if (const std::string why = why_not(first); !why.empty()) GTEST_SKIP() << why;
   const Host host("");
-  const Ended made = host.run({"ipcmk", "-M", "20480"});
+  const Ended made = host.run({"perl", "-e", "print 'id: ', shmget(0, 20480, 0600), qq{\\n}"});
   std::smatch id;
   ASSERT_TRUE(std::regex_search(made.out, id, std::regex("id: ([0-9]+)"))) << text(made);
   // An agent is for one name of a server: two names, two agents.
@@ -175,6 +177,7 @@ TEST_P(Dshm, AMalformedFilterIsSaidOnce) {
 
 // ---- programs of this machine ----
 
+#ifndef __SANITIZE_ADDRESS__  // with which ipcmk does not start
 TEST_P(Dshm, TheToolsOfTheMachineSeeAndRemoveOurs) {
   const Ended made = host.run({"ipcmk", "-M", "12345", "-p", "0640"});
   std::smatch id;
@@ -192,6 +195,7 @@ TEST_P(Dshm, TheToolsOfTheMachineSeeAndRemoveOurs) {
   EXPECT_EQ(host.run({"ipcrm", "-s", id[1]}).code(), 1);
   EXPECT_EQ(host.run({"ipcs"}).err, "");
 }
+#endif
 
 TEST_P(Dshm, PerlReadsWhatAnotherPerlHasWritten) {
   const Ended end = host.shell(R"(
@@ -251,6 +255,7 @@ TEST(DshmUnprivileged, NobodyNeedsNoPrivilege) {
 
 // ---- set-user-id programs take nothing from who starts them ----
 
+#ifndef __SANITIZE_ADDRESS__  // whose options such a program does not take from the environment
 class SetUserId : public ::testing::Test {
  protected:
   static constexpr uid_t owner = 65534, stranger = 65533;
@@ -320,6 +325,7 @@ TEST_F(SetUserId, ProgramsTakeNoAgentThatAnybodyMayHavePutThere) {
   ASSERT_EQ(::chown(folder.c_str(), 0, 0) | ::chmod(folder.c_str(), 01777), 0);
   expect_none();
 }
+#endif
 
 // ---- the end ----
 

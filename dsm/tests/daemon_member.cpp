@@ -49,7 +49,7 @@ int semaphores(char* base, int count) {
     if (counter(base).fetch_add(1) != static_cast<long>(i) * DSM_NODE_NUM + DSM_NODE_ID) return 1;
     if (dsm_sem_post(next) != 0) return 1;
   }
-  return 0;
+  return dsm_sem_close(mine) == 0 && dsm_sem_close(next) == 0 ? 0 : 1;
 }
 
 int work(char* base, int count) {

@@ -61,8 +61,8 @@ strangers := $(patsubst %,dsm/tests/%.cpp,strangers strangers_proxy strangers_jo
 strangers_stand_on := testbench net core ipc06 ipc04 ipc03 ipc02 ipc01
 $(eval $(call test,strangers_test,dsm/tests/strangers_test.cpp $(strangers),$(strangers_stand_on),-lsodium -lfmt,dsmexec dsm_stress))
 $(eval $(call test_long,strangers_long_test,dsm/tests/strangers_long_test.cpp $(strangers),$(strangers_stand_on),-lsodium -lfmt,dsmexec dsm_stress jacobi))
-# And at dsmd's. Not with a sanitizer that wants to be the first library of a program: perl is not built for it.
-ifeq ($(filter address thread,$(SANITIZER)),)
+# And at dsmd's. Not with ThreadSanitizer, which must be the first library of a program: perl is not built for it.
+ifneq ($(SANITIZER),thread)
 daemon_strangers := $(patsubst %,dsm/tests/%.cpp,daemon_bench daemon_member daemon_strangers_test) $(strangers)
 $(BUILD)/tests/daemon_strangers_test: | $(LIB)/libdshm.so
 $(eval $(call test,daemon_strangers_test,$(daemon_strangers),testbench node core pager net telemetry ipc06 ipc04 ipc03 ipc02 ipc01,-lsodium -lfmt,dsmd dshmrun dshmctl dshm_agent hello))
