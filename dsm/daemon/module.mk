@@ -1,4 +1,4 @@
-# dsmd: sessions of programs that were not started by dsmexec (door 2), and the home of System V objects (door 3).
+# dsmd: sessions of programs that were not started by dsmexec, and the home of System V objects (door 3).
 daemon_stands_on := daemon sysv_home sysv launch telemetry net core ipc06_watchdog ipc06 ipc05 ipc04 ipc03 ipc02 ipc01
 daemon_links := -lsodium -lboost_program_options -lfmt
 $(eval $(call library,sysv_home,$(patsubst %,dsm/daemon/%.cpp,sysv_home sysv_calls sysv_pages sysv_report outbox)))

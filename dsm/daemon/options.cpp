@@ -45,7 +45,8 @@ Options read_sizes(const po::variables_map& values) {
 void describe(po::options_description& to) {
   auto add = to.add_options();
   add("listen", po::value<std::string>()->value_name("ADDRESS"),
-      "an address of this machine, for members on others (default: 127.0.0.1, for members here only)");
+      "the one address of this machine to listen at; who is here names it, too (default: 127.0.0.1, for programs here "
+      "only)");
   add("port", po::value<std::string>()->value_name("PORT"), "(default: 8080; 0: one that is free)");
   add("key", po::value<std::string>()->value_name("FILE"),
       "the key file, made if it is not there (default: what DSM_KEY_FILE says, or ~/.config/dsm/key)");

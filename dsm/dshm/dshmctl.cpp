@@ -97,7 +97,7 @@ class Attached {
 
 // ---- list ------------------------------------------------------------------------------------------------------------
 
-// Between two calls an object may have gone (EINVAL, EIDRM), or be somebody else's: it is left out.
+// Between two calls an object may have gone (EINVAL, EIDRM): it is left out.
 void list_segments() {
   ipc::say("shared memory segments\n        ID         KEY OWNER      MODE        BYTES  ATTACHED  STATUS");
   shm_info info{};
@@ -348,7 +348,8 @@ int main(int argc, char** argv) {
       "  stat [-s] ID             one segment (-s: semaphore set)\n"
       "  rm [-s] ID...            remove segments (-s: semaphore sets)\n"
       "  read ID [OFFSET LENGTH]  bytes of a segment, to standard output\n"
-      "  write ID OFFSET          standard input, into a segment";
+      "  write ID OFFSET          standard input, into a segment\n\n"
+      "-s HOST:PORT stands before COMMAND; behind it, -s is for semaphore sets. DSHM_KEYS does not count here.";
   about.options.add_options()("server,s", ipc::po::value(&server)->value_name("HOST:PORT"),
                               "whose objects (default: $DSHM_SERVER, else localhost:8080)");
   const bool asks_help = argc == 2 && (std::string(argv[1]) == "--help" || std::string(argv[1]) == "-h");

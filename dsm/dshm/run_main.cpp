@@ -26,7 +26,8 @@ constexpr const char* usage =
     "Runs the program with its System V shared memory and semaphores at dsmd.\n\n"
     "  -s, --server host:port  where dsmd is (default: DSHM_SERVER, or localhost:8080)\n"
     "  -h, --help              print this and exit\n\n"
-    "DSHM_KEYS=all|none|LOW-HIGH,...  which keys are dsmd's (default: all but 114); the others are the kernel's\n";
+    "DSHM_KEYS=all|none|LOW-HIGH,...  which keys are dsmd's (default: all but 114); the others are the kernel's\n"
+    "DSHM_PAGER=uffd|sigsegv, DSHM_AGENT=PATH, DSM_KEY_FILE=PATH: see dsm/dshm/README.md\n";
 
 int complain(const std::string& why, int code) {
   std::fputs(("dshmrun: " + why + "\n").c_str(), stderr);

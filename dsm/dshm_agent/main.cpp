@@ -13,6 +13,7 @@
 
 #include <cstring>
 #include <exception>
+#include <stdexcept>
 #include <string>
 #include <system_error>
 
@@ -59,6 +60,11 @@ ipc::Fd listen(const std::string& name) {
 int serve(const std::string& server, ipc::Fd ready) {
   try {
     shed_inheritance();
+    if (const long page = ::sysconf(_SC_PAGESIZE); page != static_cast<long>(sysv::page_bytes)) {
+      throw std::runtime_error("this machine has pages of " + std::to_string(page) +
+                               " bytes; segments of dsmd's need " + std::to_string(sysv::page_bytes) +
+                               " (getconf PAGESIZE)");
+    }
     const net::JobKey key = net::read_key_file(net::usual_key_file());  // may be named from the folder we are in
     if (::chdir("/") != 0) throw std::system_error(errno, std::generic_category(), "chdir /");  // keeps none busy
     Upstream upstream(server, key);

@@ -1,4 +1,4 @@
-# The agent of System V IPC on one host (door 3): frames, faults, and who may touch what.
+# The agent of System V IPC on one host: frames, faults, and who may touch what.
 dshm_agent_stands_on := dshm_agent dshm_local sysv net core ipc06 ipc04 ipc03 ipc01
 dshm_agent_links := -lsodium -lboost_program_options
 $(eval $(call library,dshm_local,dsm/dshm_agent/local.cpp))

@@ -17,7 +17,7 @@ using JobKey = std::array<std::uint8_t, key_size>;
 
 [[nodiscard]] JobKey random_key();
 
-// The key of one session of dsmd's (door 2), for the connections between its members. Whoever has dsmd's key can make it:
+// The key of one session of dsmd's, for the connections between its members. Whoever has dsmd's key can make it:
 // it keeps nobody out who would be let in. What it is for: dsmd draws a nonce for each session, so a member that is left
 // over from another one, maybe of the same name, cannot be taken for a rank of this, though ports and ranks are used again.
 using SessionNonce = std::array<std::uint8_t, 32>;

@@ -1,4 +1,4 @@
-// dsm/net/key_file.hpp - the key that lets a host in to dsmd (door 2): a file of yours that nobody else can read.
+// dsm/net/key_file.hpp - the key that lets a host in to dsmd: a file of yours that nobody else can read.
 //
 // 64 hexadecimal digits. dsmd makes it when it first starts; where members run on other machines, it is copied there.
 // Used by dsmd and libdsm. What is thrown is std::runtime_error with one line: what is wrong, and what to do.
