@@ -44,6 +44,7 @@ TEST_F(DshmHosts, TheExampleDoesTheSameNativelyAndHere) {
   }
 }
 
+#ifndef __SANITIZE_ADDRESS__  // which maps memory of its own where attaches have been
 // Host 1's kernel beside dsmd: no line differs.
 TEST_F(DshmHosts, EveryRowOfTheTableIsTheKernels) {
   for (const User user : both_users) {
@@ -54,6 +55,7 @@ TEST_F(DshmHosts, EveryRowOfTheTableIsTheKernels) {
     EXPECT_EQ(text(here), text(native));
   }
 }
+#endif
 
 TEST_F(DshmHosts, TheLabsProgramsRunUnchanged) {
   for (const User user : both_users) {
