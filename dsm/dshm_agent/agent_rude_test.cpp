@@ -72,6 +72,14 @@ class RudeProcesses : public Hosts {
     EXPECT_EQ(honest.wait(), 0);
     expect_all_ended();
   }
+  // The agent finds both at once: what was done before it was stopped, and what is done now.
+  void let_go_while_stopped(Child& rude) {
+    ASSERT_EQ(rude.hear(), 0);
+    here->stop();
+    rude.go();
+    EXPECT_EQ(rude.hear(), 0);
+    here->kill(SIGCONT);
+  }
   std::int64_t read_there() {
     if (std::exchange(left_there_, true)) {
       EXPECT_EQ(there->wait(), 0);
@@ -145,13 +153,7 @@ TEST_F(RudeProcesses, CannotMakeTheAgentWaitForAFault) {
         me.tell(0);
         client.await_end_of_service();
       },
-      [&](Child& rude) {
-        ASSERT_EQ(rude.hear(), 0);
-        here->stop();
-        rude.go();
-        EXPECT_EQ(rude.hear(), 0);
-        here->kill(SIGCONT);
-      });
+      [&](Child& rude) { let_go_while_stopped(rude); });
 }
 
 TEST_F(RudeProcesses, AskForEventsThatNobodyAnswers) {
@@ -251,13 +253,7 @@ TEST_F(RudeProcesses, SendDescriptorsWhoseCloseWaits) {
           require(::poll(&end, 1, 60'000) == 1 && (end.revents & POLLHUP) != 0, "the connection has not ended");
         }
       },
-      [&](Child& rude) {
-        ASSERT_EQ(rude.hear(), 0);
-        here->stop();
-        rude.go();
-        EXPECT_EQ(rude.hear(), 0);
-        here->kill(SIGCONT);
-      });
+      [&](Child& rude) { let_go_while_stopped(rude); });
 }
 
 // Connections whose processes never say who they are: the oldest go when there are too many.
